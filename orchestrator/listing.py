@@ -1,0 +1,228 @@
+"""Pages of the command that are not the ablation table: what there is, what a study amounts to, who leads."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from descriptions import one_of
+from orchestrator.driver import Ran, default_tracking
+from search_spaces import DESIGNS, SCHEDULES, Arm, Plan, built_in_studies, label, load_study, plan
+from ssm_models import ModelConfig
+from ssm_models.block import ACTIVATIONS, GATES, NORMS
+from ssm_models.discretize import DISCRETIZATIONS
+from ssm_models.ends import DECODERS, ENCODERS, POOLINGS
+from ssm_models.init import INITS
+from ssm_models.structures import STRUCTURES
+from ssm_models.transform import TRANSFORMS
+from tasks import METRICS, TASKS
+
+Row = dict[str, Any]
+
+
+def sections(what: str) -> dict[str, list[Row]]:
+    """What `ablate list` shows: section name -> its rows."""
+    makers: dict[str, Callable[[], list[Row]]] = {
+        "studies": _studies,
+        "tasks": _tasks,
+        "structures": _structures,
+        "levels": _levels,
+    }
+    one_of("list", what, ["all", *makers])
+    return {name: make() for name, make in makers.items() if what in (name, "all")}
+
+
+def _studies() -> list[Row]:
+    rows = []
+    for name in built_in_studies():
+        planned = plan(load_study(name))
+        rows.append({"study": name, "trials": len(planned.trials), "question": planned.study.question})
+    return rows
+
+
+def _tasks() -> list[Row]:
+    rows = []
+    for name, make in TASKS.items():
+        spec = make().spec
+        wide = f"{spec.inputs} tokens" if spec.tokens else f"{spec.inputs} channels"
+        direction = "higher" if METRICS[spec.metric].higher_is_better else "lower"
+        rows.append(
+            {
+                "task": name,
+                "kind": spec.kind,
+                "length": spec.length,
+                "input": wide,
+                "outputs": spec.outputs,
+                "metric": f"{spec.metric} ({direction} is better)",
+                "chance": round(spec.chance, 4),
+            }
+        )
+    return rows
+
+
+def _structures() -> list[Row]:
+    described: dict[str, type[Any]] = {
+        "model": ModelConfig,
+        **{f"model.structure = {name}": cls for name, cls in STRUCTURES.items()},
+    }
+    return [
+        {"of": of, "path": f"{of.split(' ')[0]}.{field.name}", "default": label(getattr(cls(), field.name))}
+        for of, cls in described.items()
+        for field in dataclasses.fields(cls)
+    ]
+
+
+def _levels() -> list[Row]:
+    named: dict[str, Iterable[str]] = {
+        "model.structure.init": INITS,
+        "model.structure.discretization": DISCRETIZATIONS,
+        "model.structure.real_transform": TRANSFORMS,
+        "model.encoder": ENCODERS,
+        "model.norm": NORMS,
+        "model.activation": ACTIVATIONS,
+        "model.gate": GATES,
+        "model.pooling": POOLINGS,
+        "model.decoder": DECODERS,
+        "training.schedule": SCHEDULES,
+        "design": DESIGNS,
+    }
+    return [{"path": path, "levels": ", ".join(levels)} for path, levels in named.items()]
+
+
+def table(title: str, rows: Sequence[Row]) -> Table:
+    """Rows with a column for each key of the first."""
+    page = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
+    for name in rows[0] if rows else ():
+        page.add_column(name)
+    for row in rows:
+        page.add_row(*(escape(str(value)) for value in row.values()))
+    return page
+
+
+def plan_page(planned: Plan, stored: set[str], *, with_trials: bool) -> RenderableType:
+    """What a study amounts to."""
+    study = planned.study
+    missing = sum(trial.key not in stored for trial in planned.trials)
+    parts: list[RenderableType] = [
+        Text.assemble((study.name, "bold"), f": {study.question}"),
+        Text(
+            f"{study.design}: {len(planned.arms)} arms x {len(study.tasks)} tasks x {len(study.seeds)} seeds = "
+            f"{len(planned.trials)} trials, {len(planned.trials) - missing} stored, {missing} to run\n"
+        ),
+        table("Arms", [_arm_row(arm, planned) for arm in planned.arms]),
+    ]
+    left_out = [
+        ("Skipped: cannot exist", planned.skipped),
+        ("Collapsed: the same as another arm", planned.collapsed),
+    ]
+    for title, omitted in left_out:
+        if omitted:
+            rows = [{"cell": o.cell, "task": o.task or "all", "reason": o.reason} for o in omitted]
+            parts += [Text(), table(title, rows)]
+    caveats = dict.fromkeys(f"{arm.name}: {caveat}" for arm in planned.arms for caveat in arm.caveats)
+    if caveats:
+        parts += [Text(), Text("Caveats", style="bold"), *(Text(caveat) for caveat in caveats)]
+    if with_trials:
+        listed: list[Row] = [
+            {
+                "key": trial.key[:12],
+                "task": trial.task_name,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "stored": "yes" if trial.key in stored else "",
+            }
+            for trial in planned.trials
+        ]
+        parts += [Text(), table("Trials", listed)]
+    return Group(*parts)
+
+
+def _arm_row(arm: Arm, planned: Plan) -> Row:
+    tasks = [on.name for on in planned.study.on]
+    on = "all" if len(arm.recipes) == len(tasks) else ", ".join(task for task in tasks if task in arm.recipes)
+    return {
+        "arm": arm.name,
+        "tasks": on,
+        "structure": label(next(iter(arm.recipes.values())).model.structure),
+    }
+
+
+def plan_json(planned: Plan, stored: set[str]) -> Row:
+    """The same for programs."""
+    return {
+        "study": planned.study.name,
+        "question": planned.study.question,
+        "design": planned.study.design,
+        "arms": [
+            {
+                "arm": arm.name,
+                "levels": {path: label(level) for path, level in arm.levels.items()},
+                "tasks": list(arm.recipes),
+                "caveats": list(arm.caveats),
+            }
+            for arm in planned.arms
+        ],
+        "skipped": [dataclasses.asdict(omitted) for omitted in planned.skipped],
+        "collapsed": [dataclasses.asdict(omitted) for omitted in planned.collapsed],
+        "trials": [
+            {
+                "key": trial.key,
+                "task": trial.task_name,
+                "arm": trial.arm,
+                "seed": trial.seed,
+                "stored": trial.key in stored,
+            }
+            for trial in planned.trials
+        ],
+    }
+
+
+def leaderboard_table(ranked: pd.DataFrame) -> Table:
+    """Arms by rank within their study and task."""
+    page = Table(box=None, header_style="dim", pad_edge=False)
+    studies = ranked["study"].nunique()
+    for name in (["study"] if studies > 1 else []) + ["task", "rank", "arm"]:
+        page.add_column(name, no_wrap=name != "arm", overflow="fold")
+    for name in ("mean", "95 % interval", "n", "effect", "p (Holm)"):
+        page.add_column(name, justify="right", no_wrap=True)
+    for (study, task), arms in ranked.groupby(["study", "task"], sort=False):
+        for rank, row in enumerate(arms.to_dict("records"), start=1):
+            page.add_row(
+                *([escape(str(study))] if studies > 1 else []),
+                escape(str(task)) if rank == 1 else "",
+                str(rank),
+                escape(row["arm"]),
+                _number(row["mean"]),
+                f"{_number(row['low'])} to {_number(row['high'])}" if pd.notna(row["low"]) else "",
+                str(row["n"]),
+                _number(row["effect"], sign=True),
+                _number(row["p_holm"]),
+            )
+    return page
+
+
+def _number(value: float, *, sign: bool = False) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:+.4g}" if sign else f"{value:.4g}"
+
+
+def where_to_look(ran: Ran, study: str, results: Path, tracking_uri: str | None) -> str:
+    """The next commands, after a run."""
+    uri = tracking_uri or default_tracking(results)
+    folder = "" if results == Path("results") else f" --results {results}"
+    lines = [
+        f"[dim]Results[/]  {results / ran.plan.study.name} (Parquet)",
+        f"[dim]Table[/]    ablate table {study}{folder} --format latex",
+    ]
+    if uri.startswith("sqlite:"):
+        lines.append(f"[dim]MLflow[/]   mlflow ui --backend-store-uri {uri}")
+    else:
+        lines.append(f"[dim]MLflow[/]   {uri}")
+    return "\n".join(lines)

@@ -1,0 +1,21 @@
+"""What is compared: state-space models, every design choice a field of one frozen description.
+
+Reading order: `config.py` (the fields), `structures/diagonal.py` (a layer), `discretize.py` and `kernel.py`
+(its mathematics), `block.py` and `model.py` (what stands around it).
+"""
+
+from ssm_models.config import ModelConfig, fit_to
+from ssm_models.model import Model, build_model, count_parameters, parameter_groups
+from ssm_models.structures import SSM, Diagonal, Structure
+
+__all__ = [
+    "SSM",
+    "Diagonal",
+    "Model",
+    "ModelConfig",
+    "Structure",
+    "build_model",
+    "count_parameters",
+    "fit_to",
+    "parameter_groups",
+]

@@ -1,0 +1,297 @@
+"""The S4D layer: its three ways to run agree, its kernel is the dense one, its fields do what they say."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import expm
+from scipy.signal import cont2discrete
+from torch import Tensor
+
+from descriptions import ImpossibleError, MistakeError, seed_for
+from ssm_models import SSM, Diagonal, Structure
+from ssm_models.discretize import DISCRETIZATIONS
+from ssm_models.init import INITS
+from ssm_models.kernel import vandermonde_direct
+from ssm_models.structures.diagonal import DiagonalSSM
+from ssm_models.transform import TRANSFORMS
+
+torch.set_num_threads(1)
+
+LEVELS = list(itertools.product(INITS, DISCRETIZATIONS, TRANSFORMS))
+# Largest difference relative to the largest value, of outputs and of gradients.
+TOLERANCE = {torch.float64: (1e-9, 1e-9), torch.float32: (5e-6, 5e-5)}
+
+
+def layer(width: int = 3, seed: int = 0, **fields: object) -> DiagonalSSM:
+    return Diagonal(**{"state": 8, **fields}).build(width, seed)
+
+
+def noise(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+
+
+def error(value: Tensor, truth: Tensor) -> float:
+    return ((value - truth).abs().max() / truth.abs().max().clamp(min=1e-300)).item()
+
+
+def step_by_step(ssm: SSM, u: Tensor) -> Tensor:
+    state, outputs = ssm.initial_state(u.shape[0]), []
+    for k in range(u.shape[1]):
+        y, state = ssm.step(u[:, k], state)
+        outputs.append(y)
+    return torch.stack(outputs, dim=1)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("init", "discretization", "transform"), LEVELS)
+def test_convolution_steps_and_scan_agree_forward_and_backward(
+    init: str, discretization: str, transform: str, dtype: torch.dtype
+) -> None:
+    ssm = layer(init=init, discretization=discretization, real_transform=transform).to(dtype)
+    u = noise(2, 21, 3, dtype=dtype).requires_grad_()
+    weight = noise(2, 21, 3, dtype=dtype)
+    results = []
+    for run in (ssm.scan, ssm, lambda u: step_by_step(ssm, u)):
+        y = run(u)
+        results.append((y, *torch.autograd.grad((y * weight).sum(), (u, *ssm.parameters()))))
+    forward, backward = TOLERANCE[dtype]
+    for other in results[1:]:
+        assert other[0].dtype == dtype
+        assert error(other[0], results[0][0]) < forward
+        for gradient, expected in zip(other[1:], results[0][1:], strict=True):
+            assert error(gradient, expected) < backward
+
+
+def dense_kernel(ssm: DiagonalSSM, h: int, length: int) -> np.ndarray:
+    """Taps of channel h from the real dense system of size N: each mode is a 2 x 2 block on (Re x, Im x)."""
+    description = ssm.description
+    A, dt = ssm.eigenvalues()[h].detach().numpy(), math.exp(ssm.log_dt[h].item())
+    B, C = (torch.view_as_complex(p.detach())[h].numpy() for p in (ssm.B, ssm.C))
+    N = 2 * len(A)
+    dense, b, c = np.zeros((N, N)), np.zeros((N, 1)), np.zeros((1, N))
+    for n, a in enumerate(A):
+        i = slice(2 * n, 2 * n + 2)
+        dense[i, i] = [[a.real, -a.imag], [a.imag, a.real]]
+        b[i, 0] = B[n].real, B[n].imag
+        c[0, i] = 2 * C[n].real, -2 * C[n].imag
+    if description.discretization == "dirac":
+        a_bar, b_bar = expm(dt * dense), b
+    else:
+        a_bar, b_bar, *_ = cont2discrete((dense, b, c, np.zeros((1, 1))), dt, method=description.discretization)
+    taps = []
+    for _ in range(length):
+        taps.append((c @ b_bar).item())
+        b_bar = a_bar @ b_bar
+    return np.array(taps)
+
+
+@pytest.mark.parametrize("discretization", DISCRETIZATIONS)
+@pytest.mark.parametrize("init", INITS)
+def test_kernel_is_that_of_the_dense_real_system(init: str, discretization: str) -> None:
+    ssm = layer(init=init, discretization=discretization).double()
+    ssm.B.data += 0.3 * noise(*ssm.B.shape, dtype=torch.float64)
+    kernel = ssm.kernel(40)
+    for h in range(3):
+        expected = dense_kernel(ssm, h, 40)
+        np.testing.assert_allclose(kernel[:, h].detach().numpy(), expected, atol=1e-10 * np.abs(expected).max())
+
+
+def test_first_tap_is_c_times_b_bar() -> None:
+    ssm = layer(discretization="dirac", skip=False)
+    expected = 2 * torch.view_as_complex(ssm.C).sum(dim=-1).real  # B = B_bar = 1
+    torch.testing.assert_close(ssm.kernel(5)[0], expected)
+
+
+def test_skip_adds_d_times_the_input() -> None:
+    with_skip, without = layer(), layer(skip=False)
+    u = noise(2, 9, 3)
+    assert without.D is None
+    torch.testing.assert_close(with_skip(u) - without(u), with_skip.D * u, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("init", "discretization", "transform"), LEVELS)
+def test_nothing_overflows_over_16384_steps(init: str, discretization: str, transform: str) -> None:
+    ssm = layer(2, state=64, init=init, discretization=discretization, real_transform=transform, dt_max=1.0)
+    kernel = ssm.kernel(16384)
+    kernel.square().sum().backward()
+    assert torch.isfinite(kernel).all()
+    assert all(torch.isfinite(p.grad).all() for name, p in ssm.named_parameters() if name != "D")
+
+
+@pytest.mark.parametrize("discretization", DISCRETIZATIONS)
+@pytest.mark.parametrize("init", INITS)
+def test_single_precision_kernel_is_the_double_precision_one_over_16384_steps(init: str, discretization: str) -> None:
+    ssm = layer(4, state=64, init=init, discretization=discretization)
+    ours = ssm.kernel(16384)
+    log_a, b_bar = ssm.discrete()
+    truth = vandermonde_direct(torch.view_as_complex(ssm.C.double()) * b_bar, log_a, 16384)
+    assert ours.dtype == torch.float32
+    assert error(ours, truth) < 2e-6
+
+
+def test_output_keeps_the_input_dtype_and_full_precision_under_autocast() -> None:
+    ssm, u = layer(), noise(2, 300, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        full, low = ssm(u), ssm(u.bfloat16())
+    torch.testing.assert_close(full, ssm(u), rtol=0, atol=0)
+    assert low.dtype == torch.bfloat16
+    torch.testing.assert_close(low, ssm(u.bfloat16().float()).bfloat16(), rtol=0, atol=0)
+    low.float().sum().backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in ssm.parameters())
+
+
+def test_arms_that_differ_in_a_start_with_the_same_c_dt_and_d() -> None:
+    base = layer().state_dict()
+    changes = [{"init": i} for i in INITS] + [{"real_transform": t} for t in TRANSFORMS]
+    for fields in [*changes, {"n_ssm": 1}, {"lr_A": 0.0}, {"discretization": "bilinear"}]:
+        other = layer(**fields).state_dict()
+        for name in ("C", "log_dt", "D"):
+            torch.testing.assert_close(other[name], base[name], rtol=0, atol=0)
+
+
+def test_same_seed_same_layer_and_another_seed_another() -> None:
+    first, again, other = layer(init="rand"), layer(init="rand"), layer(init="rand", seed=1)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+        assert torch.equal(value, other.state_dict()[name]) == (name in {"A_re", "B"})  # -1/2 and 1 for all
+
+
+def test_each_tensor_is_drawn_from_the_seed_of_its_name() -> None:
+    def of(name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_for(0, name))
+
+    ssm = layer(init="rand")
+    assert torch.equal(ssm.D, torch.randn(3, generator=of("D")))
+    C = torch.randn(3, 4, generator=of("C"), dtype=torch.cfloat)
+    assert torch.equal(torch.view_as_complex(ssm.C), C)
+    low, high = math.log(1e-3), math.log(1e-1)
+    torch.testing.assert_close(ssm.log_dt.data, low + (high - low) * torch.rand(3, generator=of("dt")))
+    torch.testing.assert_close(ssm.eigenvalues().data.imag, INITS["rand"](3, 8, of("A")).imag)
+
+
+def test_distributions_at_the_start() -> None:
+    ssm = Diagonal(state=64, dt_min=1e-3, dt_max=1e-1).build(512, seed=0)
+    assert ssm.C.square().sum(dim=-1).mean().item() == pytest.approx(1, abs=0.03)  # E|C|^2
+    assert ssm.D.var().item() == pytest.approx(1, abs=0.2)
+    assert ssm.log_dt.min() >= math.log(1e-3)
+    assert ssm.log_dt.max() <= math.log(1e-1)
+    assert ssm.log_dt.mean().item() == pytest.approx(math.log(1e-2), abs=0.2)
+    assert (torch.view_as_complex(ssm.B) == 1).all()
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("init", INITS)
+def test_eigenvalues_start_at_the_law_whatever_the_transform(init: str, transform: str) -> None:
+    ssm = layer(2, init=init, real_transform=transform)
+    law = INITS[init](2, 8, torch.Generator().manual_seed(seed_for(0, "A")))
+    torch.testing.assert_close(ssm.eigenvalues().detach(), law, rtol=1e-6, atol=1e-6)
+
+
+def test_tied_copies_share_their_eigenvalues_between_channels() -> None:
+    ssm = layer(4, init="rand", n_ssm=2)
+    A = ssm.eigenvalues()
+    assert ssm.A_im.shape == (2, 4)
+    assert torch.equal(A[0], A[2])
+    assert torch.equal(A[1], A[3])
+    assert not torch.equal(A[0], A[1])
+    assert layer(4, n_ssm=None).A_im.shape == (4, 4)
+
+
+@pytest.mark.parametrize(("field", "names"), [("lr_A", {"A_re", "A_im"}), ("lr_B", {"B"}), ("lr_dt", {"log_dt"})])
+def test_rate_zero_freezes_into_a_buffer_and_none_leaves_the_rate_to_the_trainer(field: str, names: set[str]) -> None:
+    own = {"A_re", "A_im", "B", "log_dt"}
+    frozen = layer(**{field: 0.0})
+    assert names <= {name for name, _ in frozen.named_buffers()}
+    assert not names & {name for name, _ in frozen.named_parameters()}
+    assert frozen.own_rates().keys() == own - names
+    free = layer(**{field: None}).own_rates()
+    assert free == {name: None if name in names else 1e-3 for name in own}
+    assert frozen.state_dict().keys() == layer().state_dict().keys()
+    torch.testing.assert_close(frozen(noise(1, 9, 3)), layer()(noise(1, 9, 3)))
+
+
+def test_parameters_are_real_and_survive_saving() -> None:
+    ssm, other = layer(), layer(seed=1)
+    assert all(not p.is_complex() for p in [*ssm.parameters(), *layer(lr_A=0, lr_B=0, lr_dt=0).buffers()])
+    other.load_state_dict(ssm.state_dict())
+    assert torch.equal(ssm(noise(1, 9, 3)), other(noise(1, 9, 3)))
+
+
+def test_diagonal_keeps_the_promise_of_a_structure() -> None:
+    assert isinstance(Diagonal(), Structure)
+    assert isinstance(layer(), SSM)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Diagonal().state = 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"init": "linn"}, "Did you mean 'lin'"),
+        ({"discretization": "bilinar"}, "Did you mean 'bilinear'"),
+        ({"real_transform": "softpluss"}, "Did you mean 'softplus'"),
+        ({"state": 7}, "state=7"),
+        ({"state": 0}, "state=0"),
+        ({"state": 8.0}, "state=8.0"),
+        ({"dt_min": 0.2}, "dt_min <= dt_max"),
+        ({"dt_min": 0.0}, "0 < dt_min"),
+        ({"dt_max": math.inf}, "dt_max=inf"),
+        ({"n_ssm": 0}, "n_ssm=0"),
+        ({"lr_A": -1e-3}, "lr_A=-0.001"),
+        ({"lr_dt": math.nan}, "lr_dt=nan"),
+        ({"skip": 1}, "skip=1"),
+    ],
+)
+def test_mistakes_are_named(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(MistakeError) as raised:
+        Diagonal(**fields)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("transform", [t for t in TRANSFORMS if t != "exp"])
+def test_a_transform_of_frozen_eigenvalues_is_impossible_because_it_changes_nothing(transform: str) -> None:
+    with pytest.raises(ImpossibleError, match="lr_A=0 freezes A"):
+        Diagonal(lr_A=0, real_transform=transform)
+
+
+def test_tying_copies_that_are_equal_and_frozen_is_impossible_because_it_changes_nothing() -> None:
+    with pytest.raises(ImpossibleError, match="n_ssm=1"):
+        Diagonal(n_ssm=1, lr_A=0, lr_B=0)
+    Diagonal(n_ssm=1, lr_A=0, lr_B=0, init="rand")
+    Diagonal(n_ssm=1, lr_A=0)
+
+
+def test_copies_that_do_not_divide_the_width_are_impossible() -> None:
+    with pytest.raises(ImpossibleError, match="n_ssm=3 does not divide width=4"):
+        Diagonal(n_ssm=3).check(4)
+    with pytest.raises(ImpossibleError):
+        Diagonal(n_ssm=3).build(4, seed=0)
+    Diagonal(n_ssm=2).check(4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({}, 0),
+        ({"init": "real"}, 1),
+        ({"init": "real", "lr_A": 0.0}, 0),
+        ({"init": "legs"}, 1),
+        ({"real_transform": "none"}, 1),
+        ({"real_transform": "relu", "discretization": "dirac"}, 2),
+    ],
+)
+def test_caveats_say_what_the_names_do_not(fields: dict[str, object], count: int) -> None:
+    caveats = Diagonal(**fields).caveats()
+    assert len(caveats) == count
+    assert all(sentence.endswith(".") for sentence in caveats)
+
+
+def test_im_of_the_real_law_can_be_trained_as_its_caveat_says() -> None:
+    ssm = layer(init="real")
+    ssm(noise(1, 20, 3)).square().sum().backward()
+    assert (ssm.A_im == 0).all()
+    assert ssm.A_im.grad.abs().max() > 1e-6
