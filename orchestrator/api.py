@@ -3,6 +3,7 @@
 The command is a thin layer over the same functions.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,8 @@ from orchestrator.terminal import terminal_table
 from search_spaces import Plan, Study, built_in_studies, load_study, plan
 
 __all__ = ["ablation_table", "leaderboard", "load_curves", "load_results", "run", "sync"]
+
+log = logging.getLogger(__name__)
 
 Executor = Literal["ray", "in_process"]
 
@@ -51,6 +54,8 @@ def run(
     )
     if ran.interrupted:
         raise KeyboardInterrupt
+    if ran.problem is not None:
+        log.warning(ran.problem)
     return frame(ran.results)
 
 
@@ -163,13 +168,20 @@ def stored_results(study: str, results: Path, *, mixed_code: bool = False) -> li
 def table_page(results: Sequence[Result], *, width: int) -> RenderableType:
     """The ablation table with its notes, for a terminal of `width` columns."""
     found = effects(frame(results))
-    return terminal_table(found, notes(found), _title(results), width)
+    return terminal_table(found, _notes(found, results), _title(results), width)
 
 
 def table_text(results: Sequence[Result], format_: str, *, width: int = 100) -> str:
     """The ablation table with its notes in one of `report.FORMATS`."""
     found = effects(frame(results))
-    return report.render(found, notes(found), format_, title=_title(results), width=width)
+    return report.render(found, _notes(found, results), format_, title=_title(results), width=width)
+
+
+def _notes(found: pd.DataFrame, results: Sequence[Result]) -> list[str]:
+    """What the numbers can show, and what the names of levels do not say (unless it holds for the baseline too)."""
+    everywhere = {caveat for result in results if result.baseline for caveat in result.caveats}
+    own = dict.fromkeys((result.arm, caveat) for result in results for caveat in result.caveats)
+    return [*notes(found), *(f"{arm}: {caveat}" for arm, caveat in own if caveat not in everywhere)]
 
 
 def _title(results: Sequence[Result]) -> str:

@@ -248,4 +248,6 @@ def _print_json(value: Any) -> None:
 
 def _logging(verbose: bool) -> None:
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False, markup=False)
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], format="%(message)s")
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, handlers=[handler], format="%(message)s", force=True
+    )

@@ -40,7 +40,7 @@ class Ran:
 
 def default_tracking(results: Path) -> str:
     """MLflow beside the results."""
-    return f"sqlite:///{results / 'mlflow.db'}"
+    return f"sqlite:///{results.absolute() / 'mlflow.db'}"
 
 
 def run_plan(

@@ -134,8 +134,8 @@ def result_of(row: Mapping[str, Any]) -> Result:
     values: dict[str, Any] = {}
     for name, hint in get_type_hints(Result).items():
         value = row[name]
-        if get_origin(hint) is dict:
-            value = json.loads(value) if isinstance(value, str) else dict(value)
+        if get_origin(hint) in (dict, list):
+            value = json.loads(value) if isinstance(value, str) else get_origin(hint)(value)
         elif type(None) in get_args(hint) and pd.isna(value):
             value = None
         elif int in (hint, *get_args(hint)):

@@ -118,6 +118,7 @@ def row(trial: Trial, outcome: Outcome, device: torch.device, trace: str | None 
         parameters=outcome.parameters,
         seconds=outcome.seconds,
         levels=trial.levels,
+        caveats=trial.model.structure.caveats(),
         description=trial.description,
         traceback=trace,
         code=made_by.code,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from descriptions import one_of
-from orchestrator.driver import Ran, default_tracking
+from orchestrator.driver import Ran
 from search_spaces import DESIGNS, SCHEDULES, Arm, Plan, built_in_studies, label, load_study, plan
 from ssm_models import ModelConfig
 from ssm_models.block import ACTIVATIONS, GATES, NORMS
@@ -215,7 +215,7 @@ def _number(value: float, *, sign: bool = False) -> str:
 
 def where_to_look(ran: Ran, study: str, results: Path, tracking_uri: str | None) -> str:
     """The next commands, after a run."""
-    uri = tracking_uri or default_tracking(results)
+    uri = tracking_uri or f"sqlite:///{results / 'mlflow.db'}"
     folder = "" if results == Path("results") else f" --results {results}"
     lines = [
         f"[dim]Results[/]  {results / ran.plan.study.name} (Parquet)",

@@ -30,6 +30,7 @@ NEWS_EVERY_S = 0.5
 
 _SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a study's own files are found from where the command was started
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # three files a trial, and 300 KB of driver memory
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Tune's handler would wait for the trials that run
@@ -77,7 +78,9 @@ def _fit(
     verbose: bool,
 ) -> None:
     tune.Tuner(
-        tune.with_resources(tune.with_parameters(Slot, trials=_portable(trials), store=store), {"cpu": 1, "gpu": gpus}),
+        tune.with_resources(
+            tune.with_parameters(Slot, trials=_portable(trials), store=store.absolute()), {"cpu": 1, "gpu": gpus}
+        ),
         param_space={"index": tune.grid_search(list(range(len(trials))))},
         tune_config=tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=True),
         run_config=tune.RunConfig(
@@ -147,14 +150,13 @@ class _Forward(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """What a trial raises is a result and does not come here: this is the worker's end, or Ray's."""
-        error = trial.get_error()
-        died = isinstance(error, ray.exceptions.RayActorError)
+        text = Path(trial.error_file).read_text()  # get_error() reads a copy that may not have been made yet
         reason = (
             f"The worker process died {WORKER_DEATHS + 1} times: killed, or out of memory."
-            if died
-            else f"Ray could not run it: {str(error).strip().splitlines()[-1]}"
+            if "The actor died" in text
+            else f"Ray could not run it: {text.strip().splitlines()[-1]}"
         )
         outcome = Outcome(status="failed", reason=reason)
-        result = row(self._trials[trial.config["index"]], outcome, best_device(), str(error))
+        result = row(self._trials[trial.config["index"]], outcome, best_device(), text)
         self._store.write(result, ())
         self._listen(Finished(result, ()))

@@ -46,6 +46,7 @@ class Result:
     parameters: int | None = None
     seconds: float = 0.0  # training wall time over all attempts
     levels: dict[str, str] = field(default_factory=dict)  # axis name -> level, of the axes that apply to this arm
+    caveats: list[str] = field(default_factory=list)  # what the names of the arm's levels do not say
     description: dict[str, Any] = field(default_factory=dict)  # canonical description of the trial
     traceback: str | None = None
     code: str = ""  # digest of the source that decides a result

@@ -48,7 +48,8 @@ SCHEMA = pa.schema(
         pa.field("steps", pa.int64(), nullable=False),
         pa.field("parameters", pa.int64()),
         pa.field("seconds", pa.float64(), nullable=False),
-        pa.field("levels", pa.string(), nullable=False),  # JSON, as are description and packages
+        pa.field("levels", pa.string(), nullable=False),  # JSON, as are the other three of _JSON
+        pa.field("caveats", pa.string(), nullable=False),
         pa.field("description", pa.string(), nullable=False),
         pa.field("traceback", pa.string()),
         pa.field("code", pa.string(), nullable=False),
@@ -76,7 +77,7 @@ CURVE_SCHEMA = pa.schema(
     metadata={"ssm-ablate format": str(FORMAT)},
 )
 
-_JSON = ("levels", "description", "packages")
+_JSON = ("levels", "caveats", "description", "packages")
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,10 @@ class Store:
         self.root = root
         self.study = study
         self.folder = root / study
+
+    def absolute(self) -> "Store":
+        """The same, wherever a process that uses it has its working directory."""
+        return Store(self.root.absolute(), self.study)
 
     def open_for_writing(self) -> None:
         """Make the folders. Raises `MistakeError` when they cannot be written or hold another format."""

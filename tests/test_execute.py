@@ -259,3 +259,19 @@ def _wait_for(holds, process: subprocess.Popen[str] | subprocess.Popen[bytes], l
 def test_plans_are_values(tmp_path):
     assert isinstance(plan(tiny_study()), Plan)
     assert plan(tiny_study()) == plan(tiny_study())
+
+
+@pytest.mark.ray
+def test_what_ray_cannot_run_is_a_failed_row_with_the_reason(tmp_path):
+    study = dataclasses.replace(tiny_study(seeds=(0,), axes=()), tasks=(_Mortal(n_train=64),))
+    ended = ran(tmp_path, study, use_ray=True)
+    assert ended.failed == 1
+    assert ended.results[0].reason == "The worker process died 3 times: killed, or out of memory."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Mortal(Copying):
+    """Kills every process that runs it."""
+
+    def split(self, name, seed, epoch=0):
+        os.kill(os.getpid(), signal.SIGKILL)
