@@ -21,6 +21,7 @@ from rich.table import Table
 
 from orchestrator.execute import Event, Finished, in_process
 from orchestrator.on_ray import on_ray
+from orchestrator.provenance import Origin, origin_of
 from orchestrator.store import Store
 from search_spaces import Recipe, Study, Training, Trial, plan
 from ssm_models import Diagonal, ModelConfig
@@ -44,9 +45,10 @@ def trivial_trials(count: int) -> list[Trial]:
 
 
 Row = tuple[str, int, float, float]
+Run = Callable[[list[Trial], Store, Any, Origin], None]
 
 
-def measure(name: str, trials: list[Trial], slots: int, run: Callable[[list[Trial], Store, Any], None]) -> Row:
+def measure(name: str, trials: list[Trial], slots: int, run: Run) -> Row:
     """(name, trials, steady overhead, overhead of all) in seconds a trial."""
     finished: list[tuple[float, float]] = []  # when, seconds of training
 
@@ -59,7 +61,7 @@ def measure(name: str, trials: list[Trial], slots: int, run: Callable[[list[Tria
         store = Store(Path(folder), "trivial")
         store.open_for_writing()
         began = time.monotonic()
-        run(trials, store, listen)
+        run(trials, store, listen, origin_of(trials))
         wall = time.monotonic() - began
     trained = sum(seconds for _, seconds in finished)
     steady_wall = finished[-1][0] - finished[0][0]
@@ -68,7 +70,7 @@ def measure(name: str, trials: list[Trial], slots: int, run: Callable[[list[Tria
     return name, len(trials), steady, (slots * wall - trained) / len(trials)
 
 
-def documented(trials: list[Trial], store: Store, listen: Any, slots: int) -> None:
+def documented(trials: list[Trial], store: Store, listen: Any, origin: Origin, slots: int) -> None:
     """Ray's documented pattern: each Tune trial is a function that starts a TorchTrainer of its own."""
     import ray
     from ray import tune
@@ -80,13 +82,13 @@ def documented(trials: list[Trial], store: Store, listen: Any, slots: int) -> No
 
         from orchestrator.execute import run_trial
 
-        for _ in run_trial(config["trial"], config["store"], torch.device("cpu")):
+        for _ in run_trial(config["trial"], config["store"], torch.device("cpu"), config["origin"]):
             pass
 
     def driver(config: dict[str, Any]) -> None:
         TorchTrainer(
             worker,
-            train_loop_config={"trial": trials[config["index"]], "store": store},
+            train_loop_config={"trial": trials[config["index"]], "store": store, "origin": origin},
             scaling_config=ScalingConfig(num_workers=1),
             run_config=RunConfig(name=f"train-{config['index']}", storage_path=str(store.root / "train")),
         ).fit()
@@ -129,7 +131,7 @@ def main() -> None:
             "ray, local (ours)",
             trials,
             given.slots,
-            lambda t, s, tell: on_ray(t, s, tell, concurrency=given.slots),
+            lambda t, s, tell, code: on_ray(t, s, tell, code, concurrency=given.slots),
         ),
     ]
     if given.documented:
@@ -139,7 +141,7 @@ def main() -> None:
                 "TorchTrainer per Tune trial",
                 few,
                 given.slots,
-                lambda t, s, tell: documented(t, s, tell, given.slots),
+                lambda t, s, tell, code: documented(t, s, tell, code, given.slots),
             )
         )
     table = Table(

@@ -90,7 +90,9 @@ def leaderboard(
     metric: str | None = None,
     top: int | None = None,
 ) -> pd.DataFrame:
-    """The arms of each task by their mean, best first, as MLflow has them."""
+    """The arms of each task by their mean, best first, as MLflow has them; of one study or of all."""
+    if study is not None and (study.endswith(".py") or "/" in study):
+        study = load_study(study).name
     uri = tracking_uri or default_tracking(Path(results))
     return tracking.leaderboard(uri, study, task=task, metric=metric, top=top)
 

@@ -1,7 +1,6 @@
 """Run a study: what is missing is run, stored, and shown; what is stored is never run again."""
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,10 +11,11 @@ from descriptions import MistakeError
 from orchestrator.effects import effects
 from orchestrator.execute import Event, Finished, in_process
 from orchestrator.progress import Tally, show_progress
-from orchestrator.provenance import code_digest
+from orchestrator.provenance import Origin, origin_of
 from orchestrator.result import FINAL, Result
 from orchestrator.store import Store, elsewhere, frame
 from orchestrator.tracking import Tracker
+from orchestrator.tracking_uri import check_uri
 from search_spaces import Plan, Trial
 
 #: What to do with results that other code made: stop and ask, use them, or run their trials again.
@@ -69,54 +69,79 @@ def run_plan(
         verbose: let Ray and MLflow talk.
 
     """
-    store = Store(results, plan.study.name)
-    store.open_for_writing()
     trials = [trial for trial in plan.trials if only is None or trial.key.startswith(only)]
     if not trials:
         raise MistakeError(
             f"No trial of {plan.study.name!r} has a key that begins with {only!r}; `ablate plan` lists them."
         )
-    stored = _stored(plan, store, other_code)
+    uri = tracking_uri or default_tracking(results)
+    check_uri(uri)  # now, while nothing is written
+    store = Store(results, plan.study.name)
+    store.open_for_writing()
+    origin = origin_of(plan.trials)
+    stored = _stored(plan, store, origin.code, other_code)
     missing = [trial for trial in trials if trial.key not in stored]
-    if not missing:
+    if not missing and store.compacted:
         return Ran(plan=plan, results=_ended(plan, store), ran=0)
     tally = Tally(plan, list(stored.values()), len(missing))
-    interrupted = False
-    with Tracker(tracking_uri or default_tracking(results), plan.study.name) as tracker:
-        with show_progress(tally, console) as progress:
-
-            def listen(event: Event) -> None:
-                progress.listen(event)
-                if isinstance(event, Finished):
-                    tracker.log(event.result, list(event.curve))
-
-            try:
-                if use_ray:
-                    from orchestrator.on_ray import (
-                        on_ray,
-                    )  # importing Ray takes seconds that a stored study need not wait
-
-                    on_ray(missing, store, listen, concurrency=concurrency, verbose=verbose)
-                else:
-                    in_process(missing, store, listen)
-            except KeyboardInterrupt:
-                interrupted = True
-                tracker.close(2.0)  # nobody waits for a view after Ctrl-C
+    with Tracker(uri, plan.study.name) as tracker:
+        interrupted = not _execute(missing, store, origin, tally, tracker, console, use_ray, concurrency, verbose)
         ended = _ended(plan, store)
-        if not interrupted:
-            tracker.summarise(effects(frame(ended)))
-            store.compact()
+        if interrupted:
+            tracker.close(2.0)  # nobody waits for a view after Ctrl-C
+        else:
+            _finish(ended, store, tracker)
     return Ran(plan=plan, results=ended, ran=tally.done, interrupted=interrupted, problem=tracker.problem)
 
 
-def _stored(plan: Plan, store: Store, other_code: OtherCode) -> dict[str, Result]:
+def _execute(
+    missing: list[Trial],
+    store: Store,
+    origin: Origin,
+    tally: Tally,
+    tracker: Tracker,
+    console: Console,
+    use_ray: bool,
+    concurrency: int | None,
+    verbose: bool,
+) -> bool:
+    """Run the trials, showing them and handing each to MLflow as it ends. Returns whether that went to the end."""
+    with show_progress(tally, console) as progress:
+
+        def listen(event: Event) -> None:
+            progress.listen(event)
+            if isinstance(event, Finished):
+                tracker.log(event.result, event.curve)
+
+        try:
+            if use_ray and missing:
+                from orchestrator.on_ray import on_ray  # not above: a study that is stored need not wait for Ray
+
+                on_ray(missing, store, listen, origin, concurrency=concurrency, verbose=verbose)
+            else:
+                in_process(missing, store, listen, origin)
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def _finish(ended: tuple[Result, ...], store: Store, tracker: Tracker) -> None:
+    """Show MLflow what it was not told as it happened (what other runs and studies made), sum up, and compact."""
+    curves = store.curves()
+    for result in ended:
+        tracker.log(result, curves.get(result.key, ()))  # what is there already is not written again
+    tracker.summarise(effects(frame(ended)))
+    store.compact()
+
+
+def _stored(plan: Plan, store: Store, code: str, other_code: OtherCode) -> dict[str, Result]:
     """Answers that the plan's trials have already, in this study or in another one of the folder, by key.
 
     They are relabelled where another study, or this one before it was edited, called them something else.
     """
     trials = {trial.key: trial for trial in plan.trials}
     found = {r.key: r for r in store.results() if r.key in trials and r.status in FINAL}
-    stale = [key for key, result in found.items() if result.code != code_digest()]
+    stale = [key for key, result in found.items() if result.code != code]
     if stale and other_code == "refuse":
         raise MistakeError(
             f"{len(stale)} of the {len(found)} stored results of {store.study!r} were made by other code than is "
@@ -130,7 +155,7 @@ def _stored(plan: Plan, store: Store, other_code: OtherCode) -> dict[str, Result
             store.write(named, store.curves().get(key, ()))
             found[key] = named
     for other, result in elsewhere(store.root, store.study):
-        fits = other_code == "keep" or result.code == code_digest()
+        fits = other_code == "keep" or result.code == code
         if fits and result.key in trials and result.key not in found:
             found[result.key] = _relabelled(result, trials[result.key])
             store.write(found[result.key], other.curves().get(result.key, ()))
@@ -152,9 +177,3 @@ def _ended(plan: Plan, store: Store) -> tuple[Result, ...]:
     """The stored results of a plan, in the plan's order."""
     stored = {result.key: result for result in store.results()}
     return tuple(stored[trial.key] for trial in plan.trials if trial.key in stored)
-
-
-def missing_of(plan: Plan, results: Iterable[Result]) -> list[Trial]:
-    """The trials of a plan that have no answer yet."""
-    final = {result.key for result in results if result.status in FINAL}
-    return [trial for trial in plan.trials if trial.key not in final]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from orchestrator.provenance import device_name, provenance
+from orchestrator.provenance import Origin, device_name, packages
 from orchestrator.result import Epoch, Result, Status
 from orchestrator.store import Store
 from orchestrator.train import Outcome, train
@@ -42,11 +42,11 @@ Event = Running | Finished
 Listener = Callable[[Event], None]
 
 
-def in_process(trials: Sequence[Trial], store: Store, listen: Listener) -> None:
+def in_process(trials: Sequence[Trial], store: Store, listen: Listener, origin: Origin) -> None:
     """Run trials one after another in this process: for debuggers, for tests, and as the reference for the others."""
     for trial in trials:
         listen(Running(trial, None))
-        for event in run_trial(trial, store, best_device()):
+        for event in run_trial(trial, store, best_device(), origin):
             listen(event)
 
 
@@ -55,20 +55,20 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def run_trial(trial: Trial, store: Store, device: torch.device) -> Iterator[Event]:
+def run_trial(trial: Trial, store: Store, device: torch.device, origin: Origin) -> Iterator[Event]:
     """Train a trial and store how it ended, whatever that is: a failure is a row too."""
     curve: list[Epoch] = []
     try:
         with _one_thread(device):
-            for report in train(trial, device=device, checkpoint=store.checkpoint(trial.key), code=provenance().code):
+            for report in train(trial, device=device, checkpoint=store.checkpoint(trial.key), code=origin.code):
                 if isinstance(report, Epoch):
                     curve.append(report)
                     yield Running(trial, report)
                 else:
-                    finished = Finished(row(trial, report, device), report.curve)
+                    finished = Finished(row(trial, report, device, origin), report.curve)
     except Exception as error:  # the one place where anything may be raised: it becomes a row
         outcome = Outcome(status=_status(error), reason=_sentence(error), epochs=len(curve), curve=tuple(curve))
-        finished = Finished(row(trial, outcome, device, traceback.format_exc()), outcome.curve)
+        finished = Finished(row(trial, outcome, device, origin, traceback.format_exc()), outcome.curve)
     store.write(finished.result, finished.curve)
     yield finished
 
@@ -96,8 +96,8 @@ def _sentence(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-def row(trial: Trial, outcome: Outcome, device: torch.device, trace: str | None = None) -> Result:
-    made_by, metric = provenance(), METRICS[trial.task.spec.metric]
+def row(trial: Trial, outcome: Outcome, device: torch.device, origin: Origin, trace: str | None = None) -> Result:
+    metric = METRICS[trial.task.spec.metric]
     return Result(
         key=trial.key,
         study=trial.study,
@@ -121,10 +121,10 @@ def row(trial: Trial, outcome: Outcome, device: torch.device, trace: str | None 
         caveats=trial.model.structure.caveats(),
         description=trial.description,
         traceback=trace,
-        code=made_by.code,
-        git_sha=made_by.git_sha,
-        git_dirty=made_by.git_dirty,
-        packages=made_by.packages,
+        code=origin.code,
+        git_sha=origin.git_sha,
+        git_dirty=origin.git_dirty,
+        packages=packages(),
         device=device_name(device),
         data=outcome.data,
         finished_at=datetime.now(UTC),

@@ -18,6 +18,7 @@ import torch
 from ray import cloudpickle, tune
 
 from orchestrator.execute import Event, Finished, Listener, Running, best_device, row, run_trial
+from orchestrator.provenance import Origin, is_ours
 from orchestrator.store import Store
 from orchestrator.train import Outcome
 from search_spaces import Trial
@@ -42,6 +43,7 @@ def on_ray(
     trials: Sequence[Trial],
     store: Store,
     listen: Listener,
+    origin: Origin,
     *,
     concurrency: int | None = None,
     verbose: bool = False,
@@ -63,7 +65,7 @@ def on_ray(
     )
     try:
         with tempfile.TemporaryDirectory(prefix="ssm-ablate-") as scratch:
-            _fit(trials, store, listen, slots, min(1.0, gpus / slots), Path(scratch), verbose)
+            _fit(trials, store, listen, origin, slots, min(1.0, gpus / slots), Path(scratch), verbose)
     finally:
         ray.shutdown()
 
@@ -72,6 +74,7 @@ def _fit(
     trials: Sequence[Trial],
     store: Store,
     listen: Listener,
+    origin: Origin,
     slots: int,
     gpus: float,
     scratch: Path,
@@ -79,7 +82,8 @@ def _fit(
 ) -> None:
     tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(Slot, trials=_portable(trials), store=store.absolute()), {"cpu": 1, "gpu": gpus}
+            tune.with_parameters(Slot, trials=_portable(trials), store=store.absolute(), origin=origin),
+            {"cpu": 1, "gpu": gpus},
         ),
         param_space={"index": tune.grid_search(list(range(len(trials))))},
         tune_config=tune.TuneConfig(max_concurrent_trials=slots, reuse_actors=True),
@@ -89,7 +93,7 @@ def _fit(
             verbose=1 if verbose else 0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # trials keep their own
             failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
-            callbacks=[_Forward(trials, store, listen)],
+            callbacks=[_Forward(trials, store, listen, origin)],
         ),
     ).fit()
 
@@ -98,9 +102,8 @@ def _portable(trials: Sequence[Trial]) -> list[Trial]:
     """Trials that a worker can read: tasks and structures of the user's own travel with their code, by value."""
     for trial in trials:
         for part in (trial.task, trial.model.structure):
-            module = sys.modules[type(part).__module__]
-            if module.__name__.partition(".")[0] not in ("ssm_models", "tasks"):
-                cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
+            if not is_ours(part):
+                cloudpickle.register_pickle_by_value(sys.modules[type(part).__module__])  # type: ignore[no-untyped-call]
     return list(trials)
 
 
@@ -109,18 +112,20 @@ class Slot(tune.Trainable):
 
     _trials: list[Trial]
     _store: Store
+    _origin: Origin
     _events: Iterator[Event]
 
     def setup(  # type: ignore[override]  # with_parameters adds to it
-        self, config: dict[str, Any], *, trials: list[Trial], store: Store
+        self, config: dict[str, Any], *, trials: list[Trial], store: Store, origin: Origin
     ) -> None:
         """Called by Tune once a process."""
-        self._trials, self._store = trials, store
+        self._trials, self._store, self._origin = trials, store, origin
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called by Tune for each further trial."""
-        self._events = run_trial(self._trials[new_config["index"]], self._store, best_device())
+        trial = self._trials[new_config["index"]]
+        self._events = run_trial(trial, self._store, best_device(), self._origin)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -135,8 +140,8 @@ class Slot(tune.Trainable):
 class _Forward(tune.Callback):
     """Tells our listener what Tune is told."""
 
-    def __init__(self, trials: Sequence[Trial], store: Store, listen: Listener) -> None:
-        self._trials, self._store, self._listen = trials, store, listen
+    def __init__(self, trials: Sequence[Trial], store: Store, listen: Listener, origin: Origin) -> None:
+        self._trials, self._store, self._listen, self._origin = trials, store, listen, origin
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for a restore that never happens, and ours hold a terminal."""
@@ -157,6 +162,6 @@ class _Forward(tune.Callback):
             else f"Ray could not run it: {text.strip().splitlines()[-1]}"
         )
         outcome = Outcome(status="failed", reason=reason)
-        result = row(self._trials[trial.config["index"]], outcome, best_device(), text)
+        result = row(self._trials[trial.config["index"]], outcome, best_device(), self._origin, text)
         self._store.write(result, ())
         self._listen(Finished(result, ()))

@@ -2,14 +2,20 @@
 
 import ast
 import hashlib
+import inspect
 import platform
 import subprocess
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import torch
+
+from search_spaces import Trial
 
 #: Source that decides a result: editing anything else leaves results comparable.
 _DECIDING = ("descriptions", "ssm_models", "tasks", "search_spaces/training.py", "orchestrator/train.py")
@@ -17,30 +23,36 @@ _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "ray", "ssm-ablate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Provenance:
-    """The columns of a result that say what made it."""
+class Origin:
+    """Which code a study's results come from. Found once, where the study is started: workers may have no checkout."""
 
     code: str
     git_sha: str | None
     git_dirty: bool | None
-    packages: dict[str, str]
 
 
-@cache
-def provenance() -> Provenance:
-    """The provenance of results made by this process."""
+def origin_of(trials: Iterable[Trial]) -> Origin:
+    """The origin of results that this installation makes of these trials."""
     sha = _git("rev-parse", "HEAD")
-    return Provenance(
-        code=code_digest(),
+    return Origin(
+        code=code_digest(_own_modules(trials)),
         git_sha=sha,
         git_dirty=bool(_git("status", "--porcelain")) if sha else None,
-        packages={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     )
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 of the syntax trees of the deciding source: comments, docstrings and layout do not count."""
+def packages() -> dict[str, str]:
+    """Versions of what a result depends on, in this process."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def code_digest(own: Iterable[ModuleType] = ()) -> str:
+    """SHA-256 of the syntax trees of the deciding source: comments, docstrings and layout do not count.
+
+    `own` are modules of the user's with tasks or structures that the trials use. Their STUDY does not count: what it
+    says is in the trials' keys, and a new arm must not outdate the others.
+    """
     root = Path(__file__).parent.parent
     files = [
         file for part in _DECIDING for file in ([root / part] if part.endswith(".py") else (root / part).rglob("*.py"))
@@ -48,15 +60,33 @@ def code_digest() -> str:
     sha = hashlib.sha256()
     for file in sorted(files):
         sha.update(f"{file.relative_to(root)}\n{_essence(file.read_text())}\n".encode())
+    for module in own:
+        sha.update(f"{module.__name__}\n{_essence(inspect.getsource(module))}\n".encode())
     return sha.hexdigest()
+
+
+def is_ours(part: object) -> bool:
+    """Whether a task or structure is one that this package ships."""
+    return type(part).__module__.partition(".")[0] in ("ssm_models", "tasks")
+
+
+def _own_modules(trials: Iterable[Trial]) -> list[ModuleType]:
+    parts = [part for trial in trials for part in (trial.task, trial.model.structure)]
+    names = sorted({type(part).__module__ for part in parts if not is_ours(part)})
+    return [sys.modules[name] for name in names if hasattr(sys.modules[name], "__file__")]  # a notebook has no file
 
 
 def _essence(source: str) -> str:
     tree = ast.parse(source)
+    tree.body = [node for node in tree.body if not _is_study(node)]
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _is_study(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and any(isinstance(n, ast.Name) and n.id == "STUDY" for n in node.targets)
 
 
 def device_name(device: torch.device) -> str:

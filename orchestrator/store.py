@@ -136,6 +136,11 @@ class Store:
             found.setdefault(row.pop("key"), []).append(Epoch(**row))
         return {key: tuple(sorted(points, key=lambda point: point.epoch)) for key, points in found.items()}
 
+    @property
+    def compacted(self) -> bool:
+        """Whether the last run of the study came to its end."""
+        return not any((self.folder / "trials").glob("*.parquet"))
+
     def compact(self) -> None:
         """Gather the single files into one for rows and one for curves.
 

@@ -2,7 +2,7 @@
 
 from search_spaces.design import DESIGNS
 from search_spaces.load import built_in_studies, load_study
-from search_spaces.plan import Arm, Omitted, Plan, plan, study_digest
+from search_spaces.plan import Arm, Omitted, Plan, plan
 from search_spaces.study import Axis, On, Recipe, Study, label
 from search_spaces.training import SCHEDULES, Training
 from search_spaces.trial import Trial
@@ -23,5 +23,4 @@ __all__ = [
     "label",
     "load_study",
     "plan",
-    "study_digest",
 ]

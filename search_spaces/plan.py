@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from descriptions import ImpossibleError, MistakeError, digest, paths, read, replace
+from descriptions import ImpossibleError, MistakeError, paths, read, replace
 from search_spaces.design import DESIGNS, Cell
 from search_spaces.study import Axis, On, Recipe, Study, label
 from search_spaces.trial import Trial
@@ -219,8 +219,3 @@ def _level_mistake(recipe: Recipe, path: str, level: Any) -> str | None:
 
 def _overlap(one: str, other: str) -> bool:
     return one == other or one.startswith(other + ".") or other.startswith(one + ".")
-
-
-def study_digest(study: Study) -> str:
-    """SHA-256 over the keys of all trials: two studies with the same digest run the same trials."""
-    return digest([trial.key for trial in plan(study).trials])

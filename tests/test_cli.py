@@ -281,3 +281,16 @@ def test_the_installed_command_runs_a_study_on_ray_and_says_nothing_that_is_not_
     ours = [line for line in done.stderr.splitlines() if re.match(r"\[\d/4\] |Results |Table |MLflow ", line)]
     assert done.stderr.splitlines() == ours
     assert done.stdout.startswith("mine: 2 seeds")
+
+
+def test_what_a_killed_run_did_not_tell_mlflow_the_next_one_does(ablate, study_file, ran_once):
+    """As if killed after the last trial was stored and before the study was summed up."""
+    whole = Path("results/mine/trials.parquet")
+    whole.rename("results/mine/trials/all.parquet")
+    empty = f"sqlite:///{Path.cwd() / 'empty.db'}"
+    again = ablate("run", study_file, "--in-process", "--tracking-uri", empty)
+    assert again.out == ran_once.out
+    assert "[1/" not in again.err
+    assert whole.exists()
+    assert "baseline" in ablate("leaderboard", "mine", "--tracking-uri", empty).out
+    assert ablate("sync", study_file, "--tracking-uri", empty).out.startswith("0 trials written")

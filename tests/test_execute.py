@@ -13,9 +13,9 @@ from conftest import TINY_SOURCE, tiny_study
 from rich.console import Console
 
 from descriptions import MistakeError
-from orchestrator.driver import Ran, missing_of, run_plan
+from orchestrator.driver import Ran, run_plan
 from orchestrator.execute import Finished, Running, in_process
-from orchestrator.provenance import code_digest, provenance
+from orchestrator.provenance import code_digest, origin_of
 from orchestrator.result import Result
 from orchestrator.store import Store
 from search_spaces import Axis, On, Plan, Study, load_study, plan
@@ -69,7 +69,7 @@ def test_events_come_in_order_and_what_is_finished_is_stored(tmp_path):
             assert event.result in store.results()  # stored before it is told
         events.append(event)
 
-    in_process(trials, store, listen)
+    in_process(trials, store, listen, origin_of(()))
     kinds = [(type(e).__name__, e.epoch.epoch if isinstance(e, Running) and e.epoch else None) for e in events]
     assert kinds == [("Running", None), ("Running", 1), ("Running", 2), ("Finished", None)] * 4
     assert [e.result.key for e in events if isinstance(e, Finished)] == [t.key for t in trials]
@@ -82,7 +82,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_study_goes_on(tmp_path, task
     study = tiny_study(axes=(), seeds=(0,))
     study = dataclasses.replace(study, tasks=(On(task(n_train=64), name="wrong"), *study.tasks))
     store = opened(tmp_path)
-    in_process(plan(study).trials, store, lambda event: None)
+    in_process(plan(study).trials, store, lambda event: None, origin_of(()))
     good, bad = sorted(store.results(), key=lambda r: r.task)
     assert good.status == "ok"
     assert bad.status == status
@@ -94,7 +94,7 @@ def test_a_failure_is_a_row_with_its_reason_and_the_study_goes_on(tmp_path, task
 
 def test_rows_say_where_they_come_from(tmp_path):
     store = opened(tmp_path)
-    in_process(plan(tiny_study(seeds=(0,), axes=())).trials, store, lambda event: None)
+    in_process(plan(tiny_study(seeds=(0,), axes=())).trials, store, lambda event: None, origin_of(()))
     (row,) = store.results()
     assert row.code == code_digest()
     assert len(row.code) == 64
@@ -102,7 +102,7 @@ def test_rows_say_where_they_come_from(tmp_path):
     assert row.device
     assert row.data is not None
     assert row.description["model"]["structure"]["class"] == "ssm_models.Diagonal"
-    assert row.git_sha == provenance().git_sha
+    assert row.git_sha == origin_of(()).git_sha
 
 
 def test_a_study_runs_only_what_is_missing(tmp_path):
@@ -120,8 +120,9 @@ def test_failed_trials_are_run_again_and_diverged_ones_are_not(tmp_path):
     store = Store(tmp_path, "tiny")
     for result, status in zip(complete.results, ("failed", "diverged", "oom", "ok"), strict=True):
         store.write(dataclasses.replace(result, status=status), ())
-    assert [t.key for t in missing_of(complete.plan, store.results())] == [trials[0].key, trials[2].key]
-    assert ran(tmp_path, tiny_study()).ran == 2
+    finished = {r.key: r.finished_at for r in store.results()}
+    again = ran(tmp_path, tiny_study())
+    assert [r.key for r in again.results if r.finished_at != finished[r.key]] == [trials[0].key, trials[2].key]
 
 
 def test_studies_share_the_trials_that_they_have_in_common(tmp_path):
@@ -154,6 +155,30 @@ def test_results_of_other_code_are_refused_kept_or_made_again(tmp_path):
     assert bits(again.results) == bits(complete.results)
 
 
+OWN_TASK = TINY_SOURCE.replace(
+    "from tasks import Copying",
+    """import dataclasses
+from tasks import Copying as Given
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Copying(Given):
+    def split(self, name, seed, epoch=0):
+        return super().split(name, seed + 1, epoch)
+""",
+)
+
+
+def test_editing_a_task_of_ones_own_outdates_its_results_and_adding_an_arm_does_not(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(OWN_TASK)
+    assert ran(tmp_path / "r", load_study(str(file))).ran == 4
+    file.write_text("# a comment\n" + OWN_TASK.replace('["lin", "real"]', '["lin", "real", "inv"]'))
+    assert ran(tmp_path / "r", load_study(str(file))).ran == 2
+    file.write_text(OWN_TASK.replace("seed + 1", "seed + 2"))
+    with pytest.raises(MistakeError, match="4 of the 4 stored results of 'mine' were made by other code"):
+        ran(tmp_path / "r", load_study(str(file)))
+
+
 def test_only_runs_the_trials_whose_key_begins_so(tmp_path):
     trials = plan(tiny_study()).trials
     one = ran(tmp_path, tiny_study(), only=trials[2].key[:10])
@@ -165,7 +190,7 @@ def test_only_runs_the_trials_whose_key_begins_so(tmp_path):
 def test_a_truncated_result_is_run_again(tmp_path):
     """Files are single while a study runs; one is cut short by a full disk, then the study is started again."""
     store, trials = opened(tmp_path), plan(tiny_study()).trials
-    in_process(trials, store, lambda event: None)
+    in_process(trials, store, lambda event: None, origin_of(()))
     expected = bits(store.results())
     file = store.folder / "trials" / f"{trials[1].key}.parquet"
     file.write_bytes(file.read_bytes()[:50])
