@@ -197,15 +197,12 @@ def sync(study: StudyName, results: Results = DEFAULT_RESULTS, tracking_uri: Tra
 
 
 def main() -> None:
-    """Entry point of the `ablate` command."""
+    """Run the command that the arguments name, and exit."""
     try:
         app()
     except MistakeError as mistake:
         sys.stderr.write(f"Error: {mistake}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        _leave(130)
     except BrokenPipeError:  # `ablate table | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -39,6 +39,8 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+#: Without it MLflow 3 takes an experiment for one about language models, and hides its runs behind traces.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 _PAGE = 500  # runs a request
 _ACTIVE = 1  # ViewType.ACTIVE_ONLY: without deleted runs
 _BATCH = 800  # metrics a request; MLflow takes 1,000 entities, params and tags included
@@ -240,7 +242,7 @@ def _experiment(client: "MlflowClient", uri: str, study: str) -> str:
         # Files that people attach to runs go beside the database; by default they go to the current folder.
         path = database_file(uri)
         beside = None if path is None else (path.parent / "mlartifacts").resolve().as_uri()
-        return client.create_experiment(study, beside)
+        return client.create_experiment(study, beside, _KIND)
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return found.experiment_id

@@ -282,6 +282,12 @@ def test_an_experiment_that_was_deleted_comes_back(uri: str) -> None:
     assert len(runs(uri)) == 1
 
 
+def test_mlflow_shows_a_study_as_model_training(uri: str) -> None:
+    push(uri, [result()])
+    experiment = MlflowClient(uri).get_experiment_by_name("demo")
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+
+
 def test_a_summary_is_updated_in_place(uri: str) -> None:
     table = effects({"arm": "legs"}, {"arm": "baseline", "baseline": True, "p": math.nan})
     push(uri, [], table)
