@@ -30,7 +30,8 @@ def load_study(reference: str) -> Study:
     if study is None:
         raise MistakeError(f"{reference!r} defines no STUDY: assign a Study to that name at its top level.")
     if not isinstance(study, Study):
-        raise MistakeError(f"STUDY in {reference!r} is a {type(study).__name__}; it must be a search_spaces.Study.")
+        kind = type(study).__name__
+        raise MistakeError(f"STUDY in {reference!r} is of type {kind}; it must be a search_spaces.Study.")
     return study
 
 

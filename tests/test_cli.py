@@ -45,7 +45,7 @@ MISTAKES = {
     "module without a study": (None, "json.tool", "'json.tool' defines no STUDY"),
     "no file": (None, "./nowhere.py", "There is no file 'nowhere.py'"),
     "file without a study": (("STUDY =", "STUDIE ="), None, "defines no STUDY"),
-    "not a study": (("STUDY = Study(", "STUDY = dict("), None, "STUDY in .* is a dict; it must be a"),
+    "not a study": (("STUDY = Study(", "STUDY = dict("), None, "STUDY in .* is of type dict; it must be a"),
     "code that fails": (("seeds=(0, 1)", "seeds=(0, 1/0)"), None, r"my_study.py, line \d+: ZeroDivisionError"),
     "code that does not parse": (("seeds=(0, 1),\n)", "seeds=(0, 1),"), None, r"my_study.py, line \d+: SyntaxError"),
     "unknown axis path": (
