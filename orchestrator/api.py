@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 
 from descriptions import MistakeError
 from orchestrator import report, tracking
-from orchestrator.driver import OtherCode, Ran, default_tracking, run_plan
+from orchestrator.driver import OtherCode, default_tracking, run_plan
 from orchestrator.effects import effects
 from orchestrator.notes import notes
 from orchestrator.report import ablation_table
@@ -110,32 +110,6 @@ def planned(study: str, results: Path) -> tuple[Plan, set[str]]:
     """The plan of a study, and the keys of its trials that have an answer in the folder."""
     made = plan(load_study(study))
     return made, {r.key for r in Store(results, made.study.name).results() if r.status in FINAL}
-
-
-def run_named(
-    study: str,
-    results: Path,
-    *,
-    console: Console,
-    tracking_uri: str | None,
-    use_ray: bool,
-    concurrency: int | None,
-    only: str | None,
-    other_code: OtherCode,
-    verbose: bool,
-) -> Ran:
-    """`run` for the command, which has more to say about how it went."""
-    return run_plan(
-        plan(load_study(study)),
-        results,
-        console=console,
-        tracking_uri=tracking_uri,
-        use_ray=use_ray,
-        concurrency=concurrency,
-        only=only,
-        other_code=other_code,
-        verbose=verbose,
-    )
 
 
 def stored_results(study: str, results: Path, *, mixed_code: bool = False) -> list[Result]:

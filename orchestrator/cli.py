@@ -7,18 +7,20 @@ import json
 import logging
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 
 from descriptions import MistakeError, one_of
 from orchestrator import api, listing
-from orchestrator.driver import Ran
+from orchestrator.driver import OtherCode, Ran, run_plan
 from orchestrator.report import FORMATS
+from search_spaces import load_study
+from search_spaces import plan as plan_study
 
 app = typer.Typer(
     name="ablate",
@@ -45,14 +47,6 @@ TrackingUri = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_RESULTS = Path("results")
-
-
-class OtherCode(StrEnum):
-    """What to do with results that other code made."""
-
-    refuse = "refuse"
-    keep = "keep"
-    again = "again"
 
 
 @app.command("list")
@@ -108,8 +102,9 @@ def run(
     ] = None,
     other_code: Annotated[
         OtherCode, typer.Option(help="What to do with stored results that other code made.")
-    ] = OtherCode.refuse,
+    ] = "refuse",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what Ray and MLflow say.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run the trials of a study that have no result yet, then print its table. Run it again to go on.
 
@@ -117,23 +112,26 @@ def run(
     """
     _logging(verbose)
     progress = Console(stderr=not console.is_terminal, highlight=False)
-    ran = api.run_named(
-        study,
+    ran = run_plan(
+        plan_study(load_study(study)),
         results,
         console=progress,
         tracking_uri=tracking_uri,
         use_ray=not in_process,
         concurrency=concurrency,
         only=only,
-        other_code=other_code.value,
+        other_code=other_code,
         verbose=verbose,
     )
     if ran.problem:
-        _say(f"[yellow]MLflow:[/] {ran.problem}")
+        _say(f"[yellow]MLflow:[/] {escape(ran.problem)}")
     if ran.interrupted:
         _say(_how_to_go_on(ran, study, results))
         _leave(130)
-    console.print(api.table_page(ran.results, width=console.width))
+    if as_json:
+        _put(api.table_text(ran.results, "json"))
+    else:
+        console.print(api.table_page(ran.results, width=console.width))
     _say(listing.where_to_look(ran, study, results, tracking_uri))
     if ran.failed:
         raise typer.Exit(1)

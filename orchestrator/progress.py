@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from statistics import mean
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,15 +13,6 @@ from rich.text import Text
 from orchestrator.execute import Event, Finished, Running
 from orchestrator.result import Result
 from search_spaces import Plan
-
-
-class Progress(Protocol):
-    """Shows events while it is entered as a context."""
-
-    def __enter__(self) -> "Progress": ...
-    def __exit__(self, *_: object) -> None: ...
-    def listen(self, event: Event) -> None:
-        """Take in one event."""
 
 
 class Tally:

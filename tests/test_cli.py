@@ -123,6 +123,7 @@ def test_a_run_prints_its_table_and_a_second_one_trains_nothing(ablate, study_fi
     assert again.code == 0
     assert again.out == ran_once.out
     assert "[1/" not in again.err
+    assert json.loads(ablate("run", study_file, "--in-process", "--json").out)["effects"]
 
 
 def test_a_truncated_result_is_named_and_its_trial_runs_again(ablate, study_file, ran_once):
