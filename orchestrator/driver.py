@@ -1,6 +1,7 @@
 """Run a study: what is missing is run, stored, and shown; what is stored is never run again."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,11 +10,11 @@ from rich.console import Console
 
 from descriptions import MistakeError
 from orchestrator.effects import effects
-from orchestrator.execute import Event, Finished, in_process
+from orchestrator.execute import Event, Finished, Listener, in_process
 from orchestrator.progress import Tally, show_progress
-from orchestrator.provenance import Origin, origin_of
+from orchestrator.provenance import origin_of
 from orchestrator.result import FINAL, Result
-from orchestrator.store import Store, elsewhere, frame
+from orchestrator.store import Store, frame, other_studies
 from orchestrator.tracking import Tracker
 from orchestrator.tracking_uri import check_uri
 from search_spaces import Plan, Trial
@@ -84,8 +85,17 @@ def run_plan(
     if not missing and store.compacted:
         return Ran(plan=plan, results=_ended(plan, store), ran=0)
     tally = Tally(plan, list(stored.values()), len(missing))
+
+    def execute(listen: Listener) -> None:
+        if use_ray and missing:
+            from orchestrator.on_ray import on_ray  # not above: a study that is stored need not wait for Ray
+
+            on_ray(missing, store, listen, origin, concurrency=concurrency, verbose=verbose)
+        else:
+            in_process(missing, store, listen, origin)
+
     with Tracker(uri, plan.study.name) as tracker:
-        interrupted = not _execute(missing, store, origin, tally, tracker, console, use_ray, concurrency, verbose)
+        interrupted = not _watched(execute, tally, tracker, console)
         ended = _ended(plan, store)
         if interrupted:
             tracker.close(2.0)  # nobody waits for a view after Ctrl-C
@@ -94,18 +104,8 @@ def run_plan(
     return Ran(plan=plan, results=ended, ran=tally.done, interrupted=interrupted, problem=tracker.problem)
 
 
-def _execute(
-    missing: list[Trial],
-    store: Store,
-    origin: Origin,
-    tally: Tally,
-    tracker: Tracker,
-    console: Console,
-    use_ray: bool,
-    concurrency: int | None,
-    verbose: bool,
-) -> bool:
-    """Run the trials, showing them and handing each to MLflow as it ends. Returns whether that went to the end."""
+def _watched(execute: Callable[[Listener], None], tally: Tally, tracker: Tracker, console: Console) -> bool:
+    """Execute, showing trials and handing each to MLflow as it ends. Returns whether that went to the end."""
     with show_progress(tally, console) as progress:
 
         def listen(event: Event) -> None:
@@ -114,12 +114,7 @@ def _execute(
                 tracker.log(event.result, event.curve)
 
         try:
-            if use_ray and missing:
-                from orchestrator.on_ray import on_ray  # not above: a study that is stored need not wait for Ray
-
-                on_ray(missing, store, listen, origin, concurrency=concurrency, verbose=verbose)
-            else:
-                in_process(missing, store, listen, origin)
+            execute(listen)
         except KeyboardInterrupt:
             return False
     return True
@@ -149,17 +144,27 @@ def _stored(plan: Plan, store: Store, code: str, other_code: OtherCode) -> dict[
         )
     if other_code == "again":
         found = {key: result for key, result in found.items() if key not in stale}
-    for key, result in found.items():
-        named = _relabelled(result, trials[key])
-        if named != result:
-            store.write(named, store.curves().get(key, ()))
-            found[key] = named
-    for other, result in elsewhere(store.root, store.study):
-        fits = other_code == "keep" or result.code == code
-        if fits and result.key in trials and result.key not in found:
-            found[result.key] = _relabelled(result, trials[result.key])
-            store.write(found[result.key], other.curves().get(result.key, ()))
-    return found
+    labelled = {key: _relabelled(result, trials[key]) for key, result in found.items()}
+    _copy([named for key, named in labelled.items() if named != found[key]], store, store)
+    for other in other_studies(store.root, store.study):
+        shared = [
+            _relabelled(result, trials[result.key])
+            for result in other.results()
+            if result.status in FINAL
+            and (other_code == "keep" or result.code == code)
+            and result.key in trials
+            and result.key not in labelled
+        ]
+        _copy(shared, other, store)
+        labelled |= {result.key: result for result in shared}
+    return labelled
+
+
+def _copy(results: list[Result], source: Store, target: Store) -> None:
+    """Store results of a study, under the names that they have now, with their curves."""
+    curves = source.curves() if results else {}
+    for result in results:
+        target.write(result, curves.get(result.key, ()))
 
 
 def _relabelled(result: Result, trial: Trial) -> Result:

@@ -12,7 +12,7 @@ Each file is written under another name and renamed, so a reader or a crash sees
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from descriptions import MistakeError, did_you_mean
-from orchestrator.result import FINAL, Epoch, Result
+from orchestrator.result import Epoch, Result
 
 FORMAT = 1
 
@@ -223,12 +223,9 @@ def stored_studies(root: Path) -> list[str]:
     return sorted(f.name for f in root.iterdir() if (f / "trials").is_dir()) if root.is_dir() else []
 
 
-def elsewhere(root: Path, study: str) -> Iterator[tuple[Store, Result]]:
-    """The finished trials of the other studies in a folder."""
-    for name in stored_studies(root):
-        if name != study:
-            store = Store(root, name)
-            yield from ((store, result) for result in store.results() if result.status in FINAL)
+def other_studies(root: Path, study: str) -> list[Store]:
+    """The other studies that have results in a folder."""
+    return [Store(root, name) for name in stored_studies(root) if name != study]
 
 
 def open_study(root: Path, study: str) -> Store:

@@ -18,6 +18,11 @@ def built_in_studies() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
+def names_a_file(reference: str) -> bool:
+    """Whether a study is named by its file."""
+    return reference.endswith(".py") or "/" in reference
+
+
 def load_study(reference: str) -> Study:
     """The `STUDY` that a name, a module path or a file defines.
 
@@ -36,7 +41,7 @@ def load_study(reference: str) -> Study:
 
 
 def _module(reference: str) -> ModuleType:
-    if reference.endswith(".py") or "/" in reference:
+    if names_a_file(reference):
         return _from_file(Path(reference))
     if "." in reference:
         return _from_module(reference)
