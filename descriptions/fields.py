@@ -9,7 +9,7 @@ from typing import Any
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 
-from descriptions.errors import MistakeError, did_you_mean
+from descriptions.errors import ImpossibleError, MistakeError, did_you_mean
 
 _TOWER = BeartypeConf(is_pep484_tower=True)  # an int is a good float
 
@@ -50,10 +50,20 @@ def _article(noun: str) -> str:
     return f"an {noun}" if noun[:1].lower() in "aeiou" else f"a {noun}"
 
 
-def one_of(field: str, value: str, allowed: Collection[str]) -> None:
-    """Raise `MistakeError` with the allowed names and the nearest one unless `value` is among them."""
-    if value not in allowed:
-        raise MistakeError(f"{field}={value!r} is not one of {sorted(allowed)}.{did_you_mean(value, allowed)}")
+def one_of(field: str, value: str, allowed: Collection[str], *, elsewhere: Collection[str] = ()) -> None:
+    """Check a name against those allowed here, and those that other descriptions allow.
+
+    Raises:
+        MistakeError: nobody knows the name; with the allowed ones and the nearest.
+        ImpossibleError: the name is known elsewhere, so that an axis over several descriptions skips this one.
+
+    """
+    if value in allowed:
+        return
+    sentence = f"{field}={value!r} is not one of {sorted(allowed)}."
+    if value in elsewhere:
+        raise ImpossibleError(sentence)
+    raise MistakeError(sentence + did_you_mean(value, {*allowed, *elsewhere}))
 
 
 def require(holds: bool, sentence: str) -> None:

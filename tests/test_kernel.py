@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ssm_models.kernel import convolve, vandermonde, vandermonde_direct
+from ssm_models.kernel import convolve, driven_state, vandermonde, vandermonde_direct
 
 torch.set_num_threads(1)
 
@@ -60,6 +60,57 @@ def test_factored_kernel_is_the_direct_sum_forward_and_backward(length: int, dty
         assert error(dlog_a_f, dlog_a) < TOLERANCE[dtype]
 
 
+def test_systems_that_share_their_modes_are_those_systems_one_by_one() -> None:
+    _, log_a = modes()
+    c = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(2), dtype=torch.complex128)
+    together = vandermonde(c, log_a, 50)
+    assert together.shape == (2, 5, 50, 3)
+    torch.testing.assert_close(together, vandermonde_direct(c, log_a, 50))
+    torch.testing.assert_close(together[1, 2], vandermonde(c[1, 2], log_a, 50))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_real_modes_of_either_sign_are_the_direct_sum_forward_and_backward(dtype: torch.dtype) -> None:
+    a = torch.tensor([[0.9, -0.8, 0.3], [-0.999, 0.5, -0.1]], dtype=torch.float64)
+    log_a = torch.complex(
+        a.abs().log(), torch.where(a < 0, torch.tensor(math.pi, dtype=torch.float64), 0)
+    ).requires_grad_()
+    c = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype).requires_grad_()
+    kernel = vandermonde(c, log_a, 100)
+    truth = torch.stack([(c.detach() * a**k).sum(dim=-1) for k in range(100)])
+    assert kernel.dtype == dtype
+    assert error(kernel, truth) < TOLERANCE[dtype]
+    weight = torch.randn(100, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ours = torch.autograd.grad((kernel * weight).sum(), (c, log_a))
+    direct = vandermonde_direct(c, log_a, 100)
+    expected = torch.autograd.grad((direct * weight).sum(), (c, log_a))
+    assert error(ours[0], expected[0]) < TOLERANCE[dtype]
+    assert error(ours[1].real, expected[1].real) < 10 * TOLERANCE[dtype]
+    with pytest.raises(AssertionError):  # the logarithm of a negative number is no real number
+        assert torch.isfinite(torch.log(a)).all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("length", LENGTHS)
+def test_the_state_that_inputs_leave_behind_is_their_weighted_sum(length: int, dtype: torch.dtype) -> None:
+    _, log_a = modes()
+    u = torch.randn(2, length, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    late = torch.arange(length - 1, -1, -1)
+    truth = torch.einsum("blh,lhn->bhn", u.to(torch.complex128), torch.exp(late[:, None, None] * log_a))
+    narrow = u.to(dtype).requires_grad_()
+    state = driven_state(narrow, log_a)
+    assert state.dtype == dtype.to_complex()
+    assert error(state, truth) < TOLERANCE[dtype]
+    weight = torch.randn(2, 3, 8, generator=torch.Generator().manual_seed(1), dtype=torch.complex128)
+    wide = u.requires_grad_()
+    truth = torch.einsum("blh,lhn->bhn", wide.to(torch.complex128), torch.exp(late[:, None, None] * log_a))
+    expected = torch.autograd.grad((truth * weight).real.sum(), (wide, log_a), allow_unused=True)
+    ours = torch.autograd.grad((state * weight).real.sum(), (narrow, log_a), allow_unused=True)
+    assert error(ours[0], expected[0]) < TOLERANCE[dtype]
+    if length > 1:
+        assert error(ours[1], expected[1]) < TOLERANCE[dtype]
+
+
 def test_gradient_of_the_factored_kernel_is_that_of_finite_differences() -> None:
     c, log_a = modes(H=2, N=2)
     assert torch.autograd.gradcheck(lambda c, log_a: vandermonde(c, log_a, 7), (c, log_a))
@@ -102,6 +153,20 @@ def test_convolution_is_the_double_loop_forward_and_backward(length: int, dtype:
     assert y.is_contiguous()
     for value, true in zip((y, *ours), (truth, *gradients), strict=True):
         assert error(value, true) < {torch.float32: 2e-6, torch.float64: 1e-14 * 5}[dtype]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7, 16, 97])
+def test_two_sided_convolution_is_the_double_loop_forward_and_backward(length: int) -> None:
+    (u, kernel), (_, reverse) = inputs(2, length, 3), inputs(2, length, 3)
+    reverse = reverse.detach().flip(1).requires_grad_()
+    shifted = torch.cat([torch.zeros(1, 3).double(), reverse[:-1]])  # tap 0 acts on the step after
+    truth = naive(u, kernel) + naive(u.flip(1), shifted).flip(1)
+    weight = torch.randn(2, length, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = convolve(u, kernel, reverse)
+    torch.testing.assert_close(y, truth, rtol=0, atol=1e-12)
+    expected = torch.autograd.grad((truth * weight).sum(), (u, kernel, reverse))
+    for ours, true in zip(torch.autograd.grad((y * weight).sum(), (u, kernel, reverse)), expected, strict=True):
+        torch.testing.assert_close(ours, true, rtol=0, atol=1e-11)
 
 
 def test_convolution_of_a_batch_that_is_split_into_parts() -> None:

@@ -12,12 +12,15 @@ MAGNITUDES = torch.tensor([SMALLEST, 1e-3, 0.5, 1.0, 32.0, 1e3], dtype=torch.flo
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_inverse_then_forward_is_the_identity(name: str) -> None:
     f = TRANSFORMS[name]
-    torch.testing.assert_close(f.forward(f.inverse(MAGNITUDES)), MAGNITUDES, rtol=1e-11, atol=0)
+    m = MAGNITUDES[f.below > MAGNITUDES]
+    assert len(m) >= 3
+    torch.testing.assert_close(f.forward(f.inverse(m)), m, rtol=1e-11, atol=0)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_inverse_then_forward_is_the_identity_in_single_precision(name: str) -> None:
-    f, m = TRANSFORMS[name], MAGNITUDES.float()
+    f = TRANSFORMS[name]
+    m = MAGNITUDES[f.below > MAGNITUDES].float()
     torch.testing.assert_close(f.forward(f.inverse(m)), m, rtol=2e-6, atol=1e-10)
 
 
@@ -30,8 +33,13 @@ def test_magnitudes_below_the_smallest_are_lifted_to_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONSTRAINED)
 def test_no_parameter_makes_the_state_grow(name: str) -> None:
-    p = torch.linspace(-20, 20, 401)
+    p = torch.linspace(-20, 20, 401, dtype=torch.float64)
     assert (TRANSFORMS[name].forward(p) > 0).all()
+    assert (TRANSFORMS[name].forward(p) < TRANSFORMS[name].below).all()
+
+
+def test_the_logit_of_a_value_of_one_or_more_is_not_a_number_which_is_why_such_starts_are_refused() -> None:
+    assert not torch.isfinite(TRANSFORMS["sigmoid"].inverse(torch.tensor([1.0, 2.0]))).any()
 
 
 def test_none_keeps_any_sign() -> None:

@@ -3,9 +3,9 @@
     x'(t) = A x(t) + B u(t),   y(t) = 2 Re(C x(t)) + D u(t)         (Gu et al. 2022, arXiv:2206.11893)
 
     H   channels (the width)                    N    real state size; N/2 conjugate modes are stored
-    A   (n_ssm, N/2)  = -f(A_re) + i A_im       B    (n_ssm, N/2), starts at 1
-    C   (H, N/2), complex normal, E|C|^2 = 1    D    (H), N(0, 1)
-    dt  (H), log-uniform on [dt_min, dt_max], stored as its logarithm
+    A   (n_ssm, N/2)  = -f(A_re) + i g(A_im)    B    (n_ssm, N/2)
+    C   (H, N/2), twice that if bidirectional   D    (H), N(0, 1)
+    dt  (H) or (H, N/2), log-uniform on [dt_min, dt_max]
 
 Channel h uses copy h mod n_ssm of (A, B). Complex parameters are stored as real pairs, so that optimisers,
 gradient clipping and saved states meet real numbers only.
@@ -16,14 +16,22 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Complex, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from descriptions import ImpossibleError, check_fields, one_of, require, seed_for
-from ssm_models.discretize import DISCRETIZATIONS
-from ssm_models.init import INITS, RANDOM_INITS
-from ssm_models.kernel import convolve, vandermonde
-from ssm_models.scan import sequential
-from ssm_models.structures.structure import SSM
+from ssm_models.discretize import GBT, check_discretization, discretize_diagonal, largest_stable_dt
+from ssm_models.init import (
+    LAWS,
+    InitWithParameters,
+    check_init,
+    differs_between_copies,
+    extreme_modes,
+    initial_modes,
+)
+from ssm_models.inputs import C_INITS, check_b_init, initial_b
+from ssm_models.structures.siso import DiagonalSiso, Recurrence
+from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
+from ssm_models.structures.structure import Spectrum, generator
 from ssm_models.transform import TRANSFORMS
 
 
@@ -33,93 +41,161 @@ class Diagonal:
 
     state: int = 64
     """N, the REAL state size; half as many complex modes are stored."""
-    init: str = "lin"
-    """Law of the initial eigenvalues: a name in `INITS`."""
-    discretization: str = "zoh"
-    """A name in `DISCRETIZATIONS`."""
+    init: str | InitWithParameters = "lin"
+    """Law of the initial eigenvalues: a name in `INITS`, `Mixed(...)` or `PTD(...)`."""
+    real_scale: float = 1.0
+    imag_scale: float = 1.0
+    """Factors on the initial Re A and Im A."""
+    real_random: bool = False
+    """Re A = -U[0, 1] instead of the law's."""
+    imag_random: bool = False
+    """The law of Im A at indices drawn from U[0, N/2] instead of 0, 1, ..."""
+    discretization: str | GBT = "zoh"
+    """A name in `DISCRETIZATIONS`, or `GBT(alpha)`."""
     real_transform: str = "exp"
-    """How Re A is stored: a name in `TRANSFORMS`."""
+    imag_transform: str = "none"
+    """How Re A and Im A are stored: names in `TRANSFORMS`."""
+    B_init: str = "ones"
+    """A name in `INPUTS`."""
+    C_init: str = "normal"
+    """A name in `C_INITS`."""
     dt_min: float = 1e-3
     dt_max: float = 1e-1
     """Ends of the log-uniform distribution of the initial step size. The published default, kept here,
     aliases the fastest modes of every law under zoh and dirac: dt |Im A| > pi for some channels."""
+    dt_tied: bool = True
+    """One step size a channel, or one for each of its modes."""
+    dt_transform: str = "exp"
+    """How dt is stored: a name in `STEP_TRANSFORMS`."""
+    bandlimit: float | None = None
+    """Modes faster than this fraction of the sampling limit, dt |Im A| / (2 pi) >= bandlimit / 2, are left out."""
+    bidirectional: bool = False
+    """A second C for a kernel that runs backwards in time."""
     n_ssm: int | None = None
     """Independent copies of (A, B), shared out over channels; None is one each. C, dt and D are not tied."""
     lr_A: float | None = 1e-3
     lr_B: float | None = 1e-3
     lr_dt: float | None = 1e-3
     """Learning rates of A, B and dt: None is the trainer's, 0 freezes. Never decayed."""
+    lr_C: float | None = None
+    """The same for C, except that None leaves it among the other weights: the trainer's rate, and decayed."""
     skip: bool = True
     """Whether y has the term D u."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        one_of("init", self.init, INITS)
-        one_of("discretization", self.discretization, DISCRETIZATIONS)
+        check_init(self.init)
+        check_discretization(self.discretization)
         one_of("real_transform", self.real_transform, TRANSFORMS)
+        one_of("imag_transform", self.imag_transform, TRANSFORMS)
+        check_b_init(self.B_init, self.init)
+        one_of("C_init", self.C_init, C_INITS)
         require(
             self.state >= 2 and self.state % 2 == 0,
             f"state={self.state} is the real state size, kept as conjugate pairs; it must be even and >= 2.",
         )
-        require(
-            0 < self.dt_min <= self.dt_max < math.inf,
-            f"dt_min={self.dt_min:g}, dt_max={self.dt_max:g}: it must hold that 0 < dt_min <= dt_max.",
-        )
         require(self.n_ssm is None or self.n_ssm >= 1, f"n_ssm={self.n_ssm} must be at least 1, or None.")
-        for name in ("lr_A", "lr_B", "lr_dt"):
-            rate = getattr(self, name)
-            require(
-                rate is None or 0 <= rate < math.inf,
-                f"{name}={rate} is a learning rate; it must be >= 0 (0 freezes), or None for the trainer's.",
-            )
+        for name in ("real_scale", "imag_scale", "bandlimit"):
+            value = getattr(self, name)
+            require(value is None or 0 < value < math.inf, f"{name}={value} must be above 0.")
+        for name in ("lr_A", "lr_B", "lr_C", "lr_dt"):
+            check_rate(name, getattr(self, name))
+        check_step_size(self.dt_min, self.dt_max, self.dt_transform, self.lr_dt)
+        self._refuse_random_indices()
         self._refuse_dead_knobs()
+        self._refuse_unreachable_starts()
+
+    def _refuse_random_indices(self) -> None:
+        if self.imag_random and self.init not in LAWS:
+            raise ImpossibleError(
+                f"imag_random=True draws the index that a law of Im A takes, but init={self.init!r} is not a law of "
+                f"the index; those are {sorted(LAWS)}."
+            )
 
     def _refuse_dead_knobs(self) -> None:
-        """Two fields can change nothing once A is frozen: such an arm is another one under a second name."""
-        if self.lr_A == 0 and self.real_transform != "exp":
+        """Fields that change nothing here: such an arm is another one under a second name."""
+        for part, default in (("real", "exp"), ("imag", "none")):
+            transform = getattr(self, f"{part}_transform")
+            if self.lr_A == 0 and transform != default:
+                raise ImpossibleError(
+                    f"{part}_transform={transform!r} says how A is trained, but lr_A=0 freezes A: "
+                    f"the arm would equal the one with {part}_transform={default!r}."
+                )
+        for part, drawn in (("real", self.real_random), ("imag", self.imag_random)):
+            scale = getattr(self, f"{part}_scale")
+            if scale != 1 and not drawn and isinstance(self.init, str):
+                start = getattr(extreme_modes(self.init, self.state), part)
+                if (start == 0).all():
+                    raise ImpossibleError(
+                        f"{part}_scale={scale:g} multiplies {part[:2].capitalize()} A, which init={self.init!r} "
+                        "starts at 0."
+                    )
+        if self.init == "fout" and self.real_random and self.B_init != "hippo":
             raise ImpossibleError(
-                f"real_transform={self.real_transform!r} says how Re A is trained, but lr_A=0 freezes A: "
-                "the arm would equal the one with real_transform='exp'."
+                "init='fout' has the Im A of 'lin' and differs in Re A alone, which real_random=True draws anew: "
+                "the arm would equal the one with init='lin'."
             )
-        if self.n_ssm is not None and self.lr_A == 0 and self.lr_B == 0 and self.init not in RANDOM_INITS:
+        varied = differs_between_copies(self.init) or self.real_random or self.imag_random or self.B_init == "normal"
+        if self.n_ssm is not None and self.lr_A == 0 and self.lr_B == 0 and not varied:
             raise ImpossibleError(
                 f"n_ssm={self.n_ssm} ties copies of (A, B), but init={self.init!r} starts all of them equal "
                 "and lr_A=0, lr_B=0 freeze them: the arm would equal the one with n_ssm=None."
             )
+        if not self.dt_tied and self.dt_min == self.dt_max and self.lr_dt == 0:
+            raise ImpossibleError(
+                "dt_tied=False gives each mode a step of its own, but dt_min=dt_max starts them equal and lr_dt=0 "
+                "freezes them: the arm would equal the one with dt_tied=True."
+            )
+        if self.bandlimit is not None:
+            fastest = self.dt_max * self._extreme_modes().imag.max().item() / math.pi
+            if fastest < self.bandlimit:
+                raise ImpossibleError(
+                    f"bandlimit={self.bandlimit:g} leaves out no mode: the fastest is at {fastest:.2g} of the sampling "
+                    f"limit at dt_max={self.dt_max:g}."
+                )
+
+    def _refuse_unreachable_starts(self) -> None:
+        """Initial values that a transform cannot take, and step sizes at which the rule is unstable."""
+        for part, size in (("real", -1), ("imag", 1)):
+            below = TRANSFORMS[getattr(self, f"{part}_transform")].below
+            if below < math.inf:
+                extreme = (size * getattr(self._extreme_modes(), part)).max().item()
+                if extreme >= below:
+                    raise ImpossibleError(
+                        f"{part}_transform={getattr(self, f'{part}_transform')!r} stays below {below:g}, but "
+                        f"init={self.init!r} starts |{part[:2].capitalize()} A| at up to {extreme:.3g}."
+                    )
+        limit = largest_stable_dt(self.discretization, self._extreme_modes()) if self._may_be_unstable() else math.inf
+        if self.dt_max > limit:
+            raise ImpossibleError(
+                f"discretization={self.discretization!r} is unstable for init={self.init!r} at steps above "
+                f"{limit:.2g}, but dt_max={self.dt_max:g}."
+            )
+
+    def _may_be_unstable(self) -> bool:
+        return largest_stable_dt(self.discretization, torch.tensor([-1.0 + 0j])) < math.inf
+
+    def _extreme_modes(self) -> Complex[Tensor, " N"]:
+        """Initial eigenvalues as far out as this description can draw them."""
+        if self.imag_random:
+            ends = torch.tensor([0.0, self.state / 2], dtype=torch.float64)
+            A = torch.complex(torch.full_like(ends, -0.5), LAWS[str(self.init)](ends, self.state))
+        else:
+            A = extreme_modes(self.init, self.state)
+        if self.real_random:
+            A = torch.cat([torch.complex(torch.full_like(A.real, -re), A.imag) for re in (1e-6, 1.0)])
+        return torch.complex(self.real_scale * A.real, self.imag_scale * A.imag)
 
     def check(self, width: int) -> None:
         """Raise `ImpossibleError` unless the copies of (A, B) can be shared out evenly."""
         if self.n_ssm is not None and width % self.n_ssm:
             raise ImpossibleError(f"n_ssm={self.n_ssm} does not divide width={width}.")
+        if not isinstance(self.init, str):
+            self.init.check(self.n_ssm or width, self.state)
 
     def caveats(self) -> list[str]:
         """What the name of a level does not say."""
-        says: list[tuple[bool, str]] = [
-            (
-                self.init == "real" and self.lr_A != 0,
-                "init='real' starts with Im A = 0, but Im A is trained, so modes may come to oscillate; "
-                "lr_A=0 keeps them real.",
-            ),
-            (
-                self.init == "legs",
-                "init='legs' starts from B = 1; the authors' repository starts it from the HiPPO B.",
-            ),
-            (
-                self.real_transform == "none",
-                "real_transform='none' does not bound Re A: training can make it positive, and the kernel "
-                "then grows exponentially with length.",
-            ),
-            (
-                self.real_transform == "relu",
-                "real_transform='relu' has no gradient below 0: a mode that gets there stays at -1e-4.",
-            ),
-            (
-                self.discretization == "dirac",
-                "discretization='dirac' has no factor dt in B: at the start its output is about 1/dt times "
-                "larger than that of zoh or bilinear.",
-            ),
-        ]
-        return [sentence for holds, sentence in says if holds]
+        return [sentence for holds, sentence in _caveats(self) if holds]
 
     def build(self, width: int, seed: int) -> "DiagonalSSM":
         """The layer. Each tensor has its own generator, so arms that differ in A start with one C, dt, D."""
@@ -127,93 +203,116 @@ class Diagonal:
         return DiagonalSSM(self, width, seed)
 
 
-class DiagonalSSM(SSM):
+def _caveats(d: Diagonal) -> list[tuple[bool, str]]:
+    return [
+        (
+            d.init == "real" and d.lr_A != 0,
+            "init='real' starts with Im A = 0, but Im A is trained, so modes may come to oscillate; "
+            "lr_A=0 keeps them real, and `RealDiagonal` has real modes only.",
+        ),
+        (
+            d.init == "legs" and d.B_init == "ones",
+            "init='legs' starts from B = 1; the authors' repository starts it from the HiPPO B (B_init='hippo').",
+        ),
+        (
+            d.init in ("legt", "lagt", "fout"),
+            f"init={d.init!r} without its low-rank term is no longer a basis on a window: only legs survives this.",
+        ),
+        (
+            d.init in ("legt", "lagt", "fout") and d.real_transform != "none" and not d.real_random,
+            f"init={d.init!r} has Re A = 0, which real_transform={d.real_transform!r} lifts to -1e-4.",
+        ),
+        (
+            d.real_transform == "none",
+            "real_transform='none' does not bound Re A: training can make it positive, and the kernel "
+            "then grows exponentially with length.",
+        ),
+        (
+            d.real_transform == "relu",
+            "real_transform='relu' has no gradient below 0: a mode that gets there stays at -1e-4.",
+        ),
+        (
+            d.imag_transform != "none",
+            f"imag_transform={d.imag_transform!r} keeps Im A above 0: a mode at 0 starts at 1e-4, and no mode can "
+            "turn the other way.",
+        ),
+        (
+            d._may_be_unstable(),
+            f"discretization={d.discretization!r} is stable for small steps only: training can leave that region.",
+        ),
+        (
+            d.discretization == "dirac",
+            "discretization='dirac' has no factor dt in B: at the start its output is about 1/dt times "
+            "larger than that of zoh or bilinear.",
+        ),
+        (d.bidirectional, "bidirectional=True sees later inputs: it has no step-by-step form."),
+    ]
+
+
+class DiagonalSSM(DiagonalSiso):
     """The layer that a `Diagonal` describes."""
 
     A_re: Tensor  # parameters, or buffers where the description freezes them
     A_im: Tensor
     B: Tensor
-    log_dt: Tensor
+    C: Tensor
+    inv_dt: Tensor
 
     def __init__(self, description: Diagonal, width: int, seed: int) -> None:
-        super().__init__()
-        self.description, self.width = description, width
-        copies, modes = description.n_ssm or width, description.state // 2
+        d = description
+        D = torch.randn(width, generator=generator(seed_for(seed, "D"))) if d.skip else None
+        super().__init__(width=width, D=D, bidirectional=d.bidirectional)
+        self.description = d
+        copies, modes = d.n_ssm or width, d.state // 2
+        A = self._initial_a(copies, seed)
+        self.register_own("A_re", TRANSFORMS[d.real_transform].inverse(-A.real).float(), d.lr_A)
+        self.register_own("A_im", TRANSFORMS[d.imag_transform].inverse(A.imag).float(), d.lr_A)
+        B = initial_b(d.B_init, d.init, copies, d.state, generator(seed_for(seed, "B")))
+        self.register_own("B", torch.view_as_real(B.to(torch.cfloat)), d.lr_B)
+        steps = (width, 1) if d.dt_tied else (width, modes)
+        dt = draw_step_size(steps, d.dt_min, d.dt_max, d.dt_transform, generator(seed_for(seed, "dt")))
+        self.register_own("inv_dt", dt, d.lr_dt)
+        C = [
+            C_INITS[d.C_init]((width, modes), generator(seed_for(seed, name)))
+            for name in ("C", "C reverse")[: 1 + d.bidirectional]
+        ]
+        self.register_weight("C", torch.view_as_real(torch.stack(C)), d.lr_C)
 
-        def generator(name: str) -> torch.Generator:
-            return torch.Generator().manual_seed(seed_for(seed, name))
-
-        A = INITS[description.init](copies, description.state, generator("A"))
-        A_re = TRANSFORMS[description.real_transform].inverse(-A.real)
-        self.register_own("A_re", A_re.float(), description.lr_A)
-        self.register_own("A_im", A.imag.float(), description.lr_A)
-        B = torch.ones(copies, modes, dtype=torch.cfloat)
-        self.register_own("B", torch.view_as_real(B), description.lr_B)
-        low, high = math.log(description.dt_min), math.log(description.dt_max)
-        log_dt = low + (high - low) * torch.rand(width, generator=generator("dt"))
-        self.register_own("log_dt", log_dt, description.lr_dt)
-        C = torch.randn(width, modes, generator=generator("C"), dtype=torch.cfloat)
-        self.C = nn.Parameter(torch.view_as_real(C))
-        D = torch.randn(width, generator=generator("D"))
-        self.D = nn.Parameter(D) if description.skip else None
+    def _initial_a(self, copies: int, seed: int) -> Complex[Tensor, "copies N"]:
+        d, drawn = self.description, generator(seed_for(seed, "A"))
+        A = initial_modes(d.init, copies, d.state, drawn)
+        re, im = A.real, A.imag
+        if d.real_random:
+            re = -torch.rand(re.shape, generator=drawn, dtype=re.dtype)
+        if d.imag_random:
+            index = d.state / 2 * torch.rand(im.shape, generator=drawn, dtype=im.dtype)
+            im = LAWS[str(d.init)](index, d.state)
+        return torch.complex(d.real_scale * re, d.imag_scale * im)
 
     def eigenvalues(self) -> Complex[Tensor, "H N"]:
-        """A = -f(A_re) + i A_im of each channel, in complex128."""
-        magnitude = TRANSFORMS[self.description.real_transform].forward(self.A_re.double())
-        return self._per_channel(torch.complex(-magnitude, self.A_im.double()))
+        """A = -f(A_re) + i g(A_im) of each channel, in complex128."""
+        d = self.description
+        re = TRANSFORMS[d.real_transform].forward(self.A_re.double())
+        im = TRANSFORMS[d.imag_transform].forward(self.A_im.double())
+        return self._per_channel(torch.complex(-re, im))
 
-    def discrete(self) -> tuple[Complex[Tensor, "H N"], Complex[Tensor, "H N"]]:
-        """(log A_bar, B_bar) of each channel.
+    def dt(self) -> Float[Tensor, "H #N"]:
+        """Step sizes at the present sampling rate, in float64."""
+        return step_size(self.inv_dt, self.description.dt_transform, self.rate)
 
-        In complex128, cheap at this size: the kernel multiplies log A_bar, and with it its error, by up to L.
-        """
-        dt = torch.exp(self.log_dt.double())[:, None]
-        log_a, scale = DISCRETIZATIONS[self.description.discretization](self.eigenvalues(), dt)
-        B = torch.view_as_complex(self.B.double())
-        return log_a, scale * self._per_channel(B)
+    def recurrence(self) -> Recurrence:
+        """A discretised, and 2 C for the conjugate pairs."""
+        d, A, dt = self.description, self.eigenvalues(), self.dt()
+        log_a, gain = discretize_diagonal(d.discretization, A, dt)
+        C = 2 * torch.view_as_complex(self.C)
+        if d.bandlimit is not None:
+            C = C * (dt * A.imag.abs() / math.pi < d.bandlimit)
+        return Recurrence(log_a, gain * self._per_channel(torch.view_as_complex(self.B.double())), C)
 
-    def kernel(self, length: int) -> Float[Tensor, "{length} H"]:
-        """K_l = 2 Re(C A_bar^l B_bar), without D, in the precision of the parameters."""
-        log_a, b_bar = self.discrete()
-        C = torch.view_as_complex(self.C)
-        return vandermonde((C * b_bar).to(C.dtype), log_a, length)
-
-    def forward(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
-        """y = K * u + D u by FFT. D u is the convolution with D at tap 0, so it joins the kernel there."""
-        kernel = self.kernel(u.shape[1])
-        if self.D is not None:
-            kernel = torch.cat([kernel[:1] + self.D, kernel[1:]])
-        return convolve(u, kernel)
-
-    def initial_state(self, batch: int) -> Complex[Tensor, "B H N"]:
-        """Zeros."""
-        C = torch.view_as_complex(self.C)
-        return torch.zeros(batch, *C.shape, dtype=C.dtype, device=C.device)
-
-    def step(
-        self, u: Float[Tensor, "B H"], state: Complex[Tensor, "B H N"]
-    ) -> tuple[Float[Tensor, "B H"], Complex[Tensor, "B H N"]]:
-        """x = A_bar x + B_bar u, y = 2 Re(C x) + D u."""
-        a_bar, b_bar = self._recurrence()
-        state = a_bar * state + b_bar * u[..., None]
-        return self._output(state, u), state
-
-    def scan(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
-        """`step` over the whole sequence from the initial state."""
-        a_bar, b_bar = self._recurrence()
-        states = sequential(a_bar, b_bar * u[..., None], self.initial_state(u.shape[0]))
-        return self._output(states, u)
-
-    def _recurrence(self) -> tuple[Complex[Tensor, "H N"], Complex[Tensor, "H N"]]:
-        log_a, b_bar = self.discrete()
-        dtype = torch.view_as_complex(self.C).dtype
-        return torch.exp(log_a).to(dtype), b_bar.to(dtype)
-
-    def _output(self, x: Complex[Tensor, "*S H N"], u: Float[Tensor, "*S H"]) -> Float[Tensor, "*S H"]:
-        y = 2 * (torch.view_as_complex(self.C) * x).sum(dim=-1).real
-        if self.D is not None:
-            y = y + self.D * u
-        return y.to(u.dtype)
+    def spectrum(self) -> Spectrum:
+        """N/2 modes of each channel."""
+        A, dt = self.eigenvalues(), self.dt()
+        return Spectrum(torch.exp(self.recurrence().log_a), A, dt)
 
     def _per_channel(self, tied: Complex[Tensor, "copies N"]) -> Complex[Tensor, "H N"]:
         return tied.repeat(self.width // tied.shape[0], 1)

@@ -1,10 +1,17 @@
-"""What a state-space layer promises: a description that builds it, and three ways to run it that agree."""
+"""What a state-space layer promises: a description that builds it, and several ways to run it that agree."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Complex, Float
 from torch import Tensor, nn
+
+from descriptions import ImpossibleError
+
+#: (u (B, H), state) -> (y (B, H), state)
+Stepper = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
 
 @runtime_checkable
@@ -25,14 +32,22 @@ class Structure(Protocol):
 
 
 class SSM(nn.Module, ABC):
-    """A causal map from (B, L, H) to (B, L, H) with a recurrent state.
+    """A linear time-invariant map from (B, L, H) to (B, L, H) with a recurrent state.
 
-    `forward`, `step` repeated, and `scan` compute the same function.
+    `forward`, `scan`, `step` repeated, and `chunk` over the pieces of a sequence compute the same function. A layer
+    that has no recurrence (it sees the future, or its kernel depends on the length) says why in `no_recurrence`.
     """
+
+    no_recurrence: str = ""
+    has_scan: bool = True
+    """False where no recurrence in either direction computes the layer."""
+    has_step_size: bool = True
+    """False for structures that are defined in discrete time."""
 
     def __init__(self) -> None:
         super().__init__()
         self._own_rates: dict[str, float | None] = {}
+        self._rate = 1.0
 
     def register_own(self, name: str, value: Tensor, rate: float | None) -> None:
         """Store a tensor with a learning rate of its own: None is the trainer's, and 0 makes it a buffer.
@@ -45,6 +60,13 @@ class SSM(nn.Module, ABC):
             self.register_parameter(name, nn.Parameter(value))
             self._own_rates[name] = rate
 
+    def register_weight(self, name: str, value: Tensor, rate: float | None) -> None:
+        """The same, except that None leaves it among the other weights: the trainer's rate, and decayed."""
+        if rate is None:
+            self.register_parameter(name, nn.Parameter(value))
+        else:
+            self.register_own(name, value, rate)
+
     def own_rates(self) -> dict[str, float | None]:
         """Learning rate of each parameter that is registered as its own; None stands for the trainer's.
 
@@ -52,18 +74,85 @@ class SSM(nn.Module, ABC):
         """
         return dict(self._own_rates)
 
+    @property
+    def rate(self) -> float:
+        """How many steps of training one step now is: dt is multiplied by it. 2 halves the sampling rate."""
+        return self._rate
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        if not self.has_step_size:
+            raise ImpossibleError(f"{type(self).__name__} is defined in discrete time: it has no dt to change.")
+        self._rate = rate
+
     @abstractmethod
     def forward(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
         """The whole sequence at once: how it is trained."""
 
     @abstractmethod
-    def initial_state(self, batch: int) -> Tensor:
-        """The state before the first step."""
-
-    @abstractmethod
-    def step(self, u: Float[Tensor, "B H"], state: Any) -> tuple[Float[Tensor, "B H"], Any]:
-        """One step of the recurrence: how it is deployed."""
-
-    @abstractmethod
     def scan(self, u: Float[Tensor, "B L H"]) -> Float[Tensor, "B L H"]:
-        """The whole sequence by the sequential recurrence: the reference for `forward`."""
+        """The whole sequence by the recurrence, in logarithmic depth."""
+
+    @abstractmethod
+    def initial_state(self, batch: int) -> Any:
+        """The state before the first step: zeros."""
+
+    @abstractmethod
+    def stepper(self) -> Stepper:
+        """One step of the recurrence, (u, state) -> (y, state), with the discrete system worked out once."""
+
+    def step(self, u: Float[Tensor, "B H"], state: Any) -> tuple[Float[Tensor, "B H"], Any]:
+        """One step of the recurrence. For many with the same parameters take a `stepper`."""
+        return self.stepper()(u, state)
+
+    @abstractmethod
+    def chunk(self, u: Float[Tensor, "B L H"], state: Any) -> tuple[Float[Tensor, "B L H"], Any]:
+        """`forward` from a state, and the state it ends in: a long sequence in pieces."""
+
+    @abstractmethod
+    def spectrum(self) -> "Spectrum":
+        """Where the eigenvalues are, before and after discretisation."""
+
+    def forecast(self, u: Float[Tensor, "B L H"], horizon: int) -> Float[Tensor, "B {horizon} H"]:
+        """Closed loop: after `u`, every output is the next input. The first output returned is the one at L-1.
+
+        A layer whose output at k predicts u_{k+1} continues the sequence so, as SpaceTime's decoder does
+        (Zhang et al. 2023, arXiv:2302.09489).
+        """
+        y, state = self.chunk(u, self.initial_state(u.shape[0]))
+        outputs, step = [y[:, -1]], self.stepper()
+        for _ in range(horizon - 1):
+            value, state = step(outputs[-1], state)
+            outputs.append(value)
+        return torch.stack(outputs, dim=1)
+
+    def require_recurrence(self) -> None:
+        """Raise `ImpossibleError` with the reason if there is no step from a state."""
+        if self.no_recurrence:
+            raise ImpossibleError(f"There is no step by step: {self.no_recurrence}")
+
+
+class Spectrum:
+    """Eigenvalues of a layer, of each channel or (R = 1) shared by all, one of each conjugate pair.
+
+    A      before discretisation, (R, N); None for a structure defined in discrete time
+    A_bar  after discretisation, (R, N), complex128
+    dt     (R, 1) or (R, N); None where A is
+    """
+
+    def __init__(
+        self,
+        A_bar: Complex[Tensor, "R N"],
+        A: Complex[Tensor, "R N"] | None = None,
+        dt: Float[Tensor, "R #N"] | None = None,
+    ) -> None:
+        self.A_bar, self.A, self.dt = A_bar.detach(), _detached(A), _detached(dt)
+
+
+def _detached(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.detach()
+
+
+def generator(seed: int) -> torch.Generator:
+    """A CPU generator of its own."""
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,32 @@
+"""Fields whose values are names, and the dict that holds them: what an axis over such a field can take."""
+
+from collections.abc import Collection
+
+from ssm_models.block import ACTIVATIONS, GATES, NORMS
+from ssm_models.discretize import DISCRETIZATIONS
+from ssm_models.ends import DECODERS, ENCODERS, POOLINGS
+from ssm_models.init import INIT_NAMES
+from ssm_models.inputs import C_INITS, INPUTS
+from ssm_models.structures.step_size import STEP_TRANSFORMS
+from ssm_models.transform import TRANSFORMS
+
+#: Field of a structure -> its names. A structure may refuse some of them, with the reason.
+STRUCTURE_LEVELS: dict[str, Collection[str]] = {
+    "init": sorted(INIT_NAMES),
+    "discretization": DISCRETIZATIONS,
+    "real_transform": TRANSFORMS,
+    "imag_transform": TRANSFORMS,
+    "B_init": INPUTS,
+    "C_init": C_INITS,
+    "dt_transform": STEP_TRANSFORMS,
+}
+
+#: Field of a model -> its names.
+MODEL_LEVELS: dict[str, Collection[str]] = {
+    "encoder": ENCODERS,
+    "norm": NORMS,
+    "activation": ACTIVATIONS,
+    "gate": GATES,
+    "pooling": POOLINGS,
+    "decoder": DECODERS,
+}
