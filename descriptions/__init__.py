@@ -5,7 +5,7 @@ fields can be read and replaced by a dotted path. Models, tasks, training and tr
 from descriptions.digest import canonical, digest, seed_for
 from descriptions.errors import ImpossibleError, MistakeError, did_you_mean
 from descriptions.fields import check_fields, one_of, require
-from descriptions.paths import paths, read, replace
+from descriptions.paths import exists, paths, read, replace, replace_all
 
 __all__ = [
     "ImpossibleError",
@@ -14,10 +14,12 @@ __all__ = [
     "check_fields",
     "did_you_mean",
     "digest",
+    "exists",
     "one_of",
     "paths",
     "read",
     "replace",
+    "replace_all",
     "require",
     "seed_for",
 ]

@@ -37,13 +37,25 @@ def check_fields(description: Any) -> None:
         value, hint = getattr(description, field.name), hints[field.name]
         accepts = typing.get_args(hint) or (hint,)
         wrong_bool = isinstance(value, bool) and bool not in accepts and (int in accepts or float in accepts)
-        if wrong_bool or not is_bearable(value, hint, conf=_TOWER):
+        if wrong_bool or not _fits(value, hint):
             raise MistakeError(
                 f"{type(description).__name__}.{field.name}={value!r} is {_article(type(value).__name__)}; "
                 f"it must be {_article(_spell(hint))}."
             )
         if isinstance(value, int) and not isinstance(value, bool) and float in accepts and int not in accepts:
             object.__setattr__(description, field.name, float(value))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has a type, and all its items theirs: beartype looks at one of them, which it draws at random."""
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and inner[1:] == (...,):
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if typing.get_origin(hint) is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
+        )
+    return is_bearable(value, hint, conf=_TOWER)
 
 
 def _article(noun: str) -> str:

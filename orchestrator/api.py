@@ -20,7 +20,7 @@ from orchestrator.report import ablation_table
 from orchestrator.result import FINAL, Result
 from orchestrator.store import Store, curves_frame, frame, open_study, stored_studies
 from orchestrator.terminal import terminal_table
-from search_spaces import Plan, Study, built_in_studies, load_study, names_a_file, plan
+from search_spaces import Plan, Study, built_in_studies, load_study, names_code, plan
 
 __all__ = ["ablation_table", "leaderboard", "load_curves", "load_results", "run", "sync"]
 
@@ -91,7 +91,7 @@ def leaderboard(
     top: int | None = None,
 ) -> pd.DataFrame:
     """The arms of each task by their mean, best first, as MLflow has them; of one study or of all."""
-    if study is not None and names_a_file(study):
+    if study is not None and names_code(study):
         study = load_study(study).name
     uri = tracking_uri or default_tracking(Path(results))
     return tracking.leaderboard(uri, study, task=task, metric=metric, top=top)

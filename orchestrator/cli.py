@@ -16,7 +16,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from descriptions import MistakeError, one_of
-from orchestrator import api, listing
+from orchestrator import api, inspection, inspection_page, listing
 from orchestrator.driver import OtherCode, Ran, run_plan
 from orchestrator.report import FORMATS
 from search_spaces import load_study
@@ -71,6 +71,9 @@ def plan(
     study: StudyName,
     results: Results = DEFAULT_RESULTS,
     trials: Annotated[bool, typer.Option("--trials", help="List every trial with its key.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every arm and every cell left out, however many they are.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study amounts to: arms, cells left out and why, trials to run and already stored. Runs nothing.
@@ -81,7 +84,7 @@ def plan(
     if as_json:
         _print_json(listing.plan_json(planned, stored))
     else:
-        console.print(listing.plan_page(planned, stored, with_trials=trials))
+        console.print(listing.plan_page(planned, stored, everything=everything, with_trials=trials))
 
 
 @app.command()
@@ -182,6 +185,43 @@ def leaderboard(
         _put(ranked.to_json(orient="records", indent=2))
     else:
         console.print(listing.leaderboard_table(ranked))
+
+
+@app.command()
+def inspect(
+    study: StudyName,
+    arm: Annotated[str | None, typer.Option(help="Name of an arm. Default: the baseline.")] = None,
+    all_arms: Annotated[bool, typer.Option("--all-arms", help="One row an arm, and no pictures.")] = False,
+    task: Annotated[str | None, typer.Option(help="Default: the first task on which the arm runs.")] = None,
+    length: Annotated[int | None, typer.Option(min=2, help="Steps of a sequence. Default: the task's.")] = None,
+    lag: Annotated[int | None, typer.Option(min=1, help="Steps to be remembered. Default: the task's, if any.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the pictures. Default: inspect/STUDY/ARM.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an arm starts from: its eigenvalues, time scales and kernels, with warnings. Trains nothing.
+
+    Example: `ablate inspect quickstart --arm init=legs --task delay`
+    """
+    from orchestrator import drawings  # with Matplotlib, which nothing else needs
+
+    planned = plan_study(load_study(study))
+    if all_arms:
+        if arm is not None or output is not None:
+            raise MistakeError("--all-arms draws nothing and takes every arm: leave out --arm and --output.")
+        every = list(inspection.inspect_all(planned, task=task, length=length, lag=lag))
+        if as_json:
+            _print_json([inspection_page.as_json(found, []) for found in every])
+        else:
+            console.print(inspection_page.table(every, planned.study.name))
+        return
+    found, model = inspection.inspect(planned, *inspection.find_arm(planned, arm, task), length=length, lag=lag)
+    files, notes = drawings.draw(found, inspection.layers(model)[0], output or drawings.default_folder(found))
+    if as_json:
+        _print_json(inspection_page.as_json(found, files))
+    else:
+        console.print(inspection_page.page(found, files, notes))
 
 
 @app.command()

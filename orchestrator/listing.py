@@ -1,9 +1,10 @@
 """Pages of the command that are not the ablation table: what there is, what a study amounts to, who leads."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from rich.console import Group, RenderableType
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from descriptions import one_of
 from orchestrator.driver import Ran
-from search_spaces import DESIGNS, SCHEDULES, Arm, Plan, built_in_studies, label, load_study, plan
+from search_spaces import DESIGNS, SCHEDULES, Arm, Omitted, Plan, built_in_studies, label, load_study, plan
 from ssm_models import ModelConfig
 from ssm_models.block import ACTIVATIONS, GATES, NORMS
 from ssm_models.discretize import DISCRETIZATIONS
@@ -24,6 +25,7 @@ from ssm_models.transform import TRANSFORMS
 from tasks import METRICS, TASKS
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 def sections(what: str) -> dict[str, list[Row]]:
@@ -96,51 +98,118 @@ def _levels() -> list[Row]:
 
 
 def table(title: str, rows: Sequence[Row]) -> Table:
-    """Rows with a column for each key of the first."""
+    """Rows with a column for each key of the first; numbers to the right."""
     page = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False)
-    for name in rows[0] if rows else ():
-        page.add_column(name)
+    for name, value in rows[0].items() if rows else ():
+        page.add_column(name, justify="right" if isinstance(value, int) else "left", overflow="fold")
     for row in rows:
         page.add_row(*(escape(str(value)) for value in row.values()))
     return page
 
 
-def plan_page(planned: Plan, stored: set[str], *, with_trials: bool) -> RenderableType:
-    """What a study amounts to."""
+#: So many arms are listed, and so many cells that are left out, before a plan is summed up.
+ARMS_SHOWN, CELLS_SHOWN = 40, 10
+
+
+def plan_page(planned: Plan, stored: set[str], *, everything: bool = False, with_trials: bool = False) -> Group:
+    """What a study amounts to: a long list in short, unless everything is asked for."""
     study = planned.study
-    missing = sum(trial.key not in stored for trial in planned.trials)
+    missing = sum(trial.key not in stored for trial in planned.trials) if stored else len(planned.trials)
+    arms = planned.arms if everything else planned.arms[:ARMS_SHOWN]
     parts: list[RenderableType] = [
         Text.assemble((study.name, "bold"), f": {study.question}"),
         Text(
             f"{study.design}: {len(planned.arms)} arms x {len(study.tasks)} tasks x {len(study.seeds)} seeds = "
             f"{len(planned.trials)} trials, {len(planned.trials) - missing} stored, {missing} to run\n"
         ),
-        table("Arms", [_arm_row(arm, planned) for arm in planned.arms]),
+        table("Arms", [_arm_row(arm, planned) for arm in arms]),
     ]
+    if len(arms) < len(planned.arms):
+        parts.append(Text(f"... and {len(planned.arms) - len(arms)} more (--all)", style="dim"))
     left_out = [
         ("Skipped: cannot exist", planned.skipped),
-        ("Collapsed: the same as another arm", planned.collapsed),
+        ("Collapsed: the same model as another arm", planned.collapsed),
     ]
     for title, omitted in left_out:
         if omitted:
-            rows = [{"cell": o.cell, "task": o.task or "all", "reason": o.reason} for o in omitted]
+            rows = _in_full(omitted) if everything or len(omitted) <= CELLS_SHOWN else by_reason(omitted)
             parts += [Text(), table(title, rows)]
-    caveats = dict.fromkeys(f"{arm.name}: {caveat}" for arm in planned.arms for caveat in arm.caveats)
-    if caveats:
-        parts += [Text(), Text("Caveats", style="bold"), *(Text(caveat) for caveat in caveats)]
+    parts += _caveats(planned, everything)
     if with_trials:
-        listed: list[Row] = [
-            {
-                "key": trial.key[:12],
-                "task": trial.task_name,
-                "arm": trial.arm,
-                "seed": trial.seed,
-                "stored": "yes" if trial.key in stored else "",
-            }
-            for trial in planned.trials
-        ]
-        parts += [Text(), table("Trials", listed)]
+        parts += [Text(), table("Trials", _trial_rows(planned, stored))]
     return Group(*parts)
+
+
+def _in_full(omitted: Sequence[Omitted]) -> list[Row]:
+    return [
+        {
+            "cell": o.cell,
+            "task": o.task or "all",
+            "reason": o.reason,
+            **({} if o.twin is None else {"the same model as": o.twin}),
+        }
+        for o in omitted
+    ]
+
+
+def by_reason(omitted: Sequence[Omitted]) -> list[Row]:
+    """One row for all reasons that differ only in the values that they name, the most frequent first."""
+    several_tasks = any(o.task for o in omitted)
+    return [
+        {
+            "cells": len(group),
+            **({"task": group[0].task or "all"} if several_tasks else {}),
+            "reason": _common([o.reason for o in group]),
+            "for example": group[0].cell if group[0].twin is None else f"{group[0].cell} -> {group[0].twin}",
+        }
+        for group in _alike(omitted, lambda o: (o.reason, o.task))
+    ]
+
+
+def _caveats(planned: Plan, everything: bool) -> list[RenderableType]:
+    found = [(arm.name, sentence) for arm in planned.arms for sentence in arm.caveats]
+    if not found:
+        return []
+    if everything or len(found) <= CELLS_SHOWN:
+        return [Text(), Text("Caveats", style="bold"), *(Text(f"{name}: {sentence}") for name, sentence in found)]
+    rows = [
+        {"arms": len(group), "caveat": _common([sentence for _, sentence in group]), "for example": group[0][0]}
+        for group in _alike(found, lambda pair: (pair[1], None))
+    ]
+    return [Text(), table("Caveats", rows)]
+
+
+#: A value that a sentence names: 'lin', 64, 1.2e-05.
+_VALUE = re.compile(r"'[^']*'|(?<![\w.])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+def _alike(items: Sequence[T], sentence_and_task: Callable[[T], tuple[str, str | None]]) -> list[list[T]]:
+    """Groups whose sentences differ only in the values that they name, the largest first."""
+    groups: dict[tuple[str, str | None], list[T]] = {}
+    for item in items:
+        sentence, task = sentence_and_task(item)
+        groups.setdefault((_VALUE.sub("\0", sentence), task), []).append(item)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _common(sentences: Sequence[str]) -> str:
+    """Sentences that differ only in their values as one, with an ellipsis for the values that differ."""
+    columns = zip(*(_VALUE.findall(sentence) for sentence in sentences), strict=True)
+    shown = iter([column[0] if len(set(column)) == 1 else "…" for column in columns])
+    return _VALUE.sub(lambda match: next(shown), sentences[0])
+
+
+def _trial_rows(planned: Plan, stored: set[str]) -> list[Row]:
+    return [
+        {
+            "key": trial.key[:12],
+            "task": trial.task_name,
+            "arm": trial.arm,
+            "seed": trial.seed,
+            "stored": "yes" if trial.key in stored else "",
+        }
+        for trial in planned.trials
+    ]
 
 
 def _arm_row(arm: Arm, planned: Plan) -> Row:

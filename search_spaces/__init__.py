@@ -1,7 +1,7 @@
 """What to try: studies, their designs, and the trials that they amount to."""
 
 from search_spaces.design import DESIGNS
-from search_spaces.load import built_in_studies, load_study, names_a_file
+from search_spaces.load import built_in_studies, load_study, names_code, variants
 from search_spaces.plan import Arm, Omitted, Plan, plan
 from search_spaces.study import Axis, On, Recipe, Study, label
 from search_spaces.training import SCHEDULES, Training
@@ -22,6 +22,7 @@ __all__ = [
     "built_in_studies",
     "label",
     "load_study",
-    "names_a_file",
+    "names_code",
     "plan",
+    "variants",
 ]

@@ -1,7 +1,8 @@
 """Designs: from a baseline and its axes to the cells that are compared.
 
 A cell is a dict from an axis's path to a level; the baseline is the empty cell and always comes first. A design knows
-nothing of models: whether a cell exists, and which cells are the same model, is for the plan to find out.
+nothing of models: whether a cell exists, which of its levels change something, and which cells are the same model, is
+for the plan to find out.
 """
 
 import itertools
@@ -20,10 +21,12 @@ def one_at_a_time(axes: Mapping[str, Sequence[Any]], baseline: Mapping[str, Any]
 
 
 def factorial(axes: Mapping[str, Sequence[Any]], baseline: Mapping[str, Any]) -> list[Cell]:
-    """Every combination of levels, and the baseline if it is not among them: prod levels."""
-    combinations = itertools.product(*axes.values())
-    cells = [_differences(dict(zip(axes, levels, strict=True)), baseline) for levels in combinations]
-    return [{}, *(cell for cell in cells if cell)]
+    """Every combination of levels, and the baseline if it is not among them: prod levels.
+
+    A cell keeps the levels that the baseline has too: a new structure may bring another one of its own.
+    """
+    combinations = [dict(zip(axes, levels, strict=True)) for levels in itertools.product(*axes.values())]
+    return [{}, *(cell for cell in combinations if _differences(cell, baseline))]
 
 
 def _differences(cell: Cell, baseline: Mapping[str, Any]) -> Cell:

@@ -1,4 +1,7 @@
-"""A study by name: a built-in one (`quickstart`), a module (`my_lab.studies.lr`), or a file (`./my_study.py`)."""
+"""A study by name: a built-in one (`quickstart`), a module (`my_lab.studies.lr`), or a file (`./my_study.py`).
+
+Each defines STUDY. It can define more, which are named after a colon: `timescale:PAPER`.
+"""
 
 import importlib
 import importlib.util
@@ -18,30 +21,39 @@ def built_in_studies() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
-def names_a_file(reference: str) -> bool:
-    """Whether a study is named by its file."""
-    return reference.endswith(".py") or "/" in reference
+def variants(name: str) -> list[str]:
+    """The references of all studies that a built-in one's file defines: `timescale`, `timescale:PAPER`."""
+    found = vars(_module(name)).items()
+    return [name, *sorted(f"{name}:{key}" for key, value in found if isinstance(value, Study) and key != "STUDY")]
+
+
+def names_code(reference: str) -> bool:
+    """Whether a study is named by the code that defines it, a file or a variable in one, rather than by its name."""
+    return reference.endswith(".py") or "/" in reference or ":" in reference
 
 
 def load_study(reference: str) -> Study:
-    """The `STUDY` that a name, a module path or a file defines.
+    """The `STUDY` that a name, a module path or a file defines, or another of its studies (`file.py:OTHER`).
 
     Raises:
-        MistakeError: nothing goes by that name, it defines no STUDY, or its code fails (with file and line).
+        MistakeError: nothing goes by that name, it defines no such study, or its code fails (with file and line).
 
     """
-    module = _module(reference)
-    study = getattr(module, "STUDY", None)
+    place, _, name = reference.partition(":")
+    name = name or "STUDY"
+    module = _module(place)
+    study = getattr(module, name, None)
     if study is None:
-        raise MistakeError(f"{reference!r} defines no STUDY: assign a Study to that name at its top level.")
+        near = did_you_mean(name, [key for key, value in vars(module).items() if isinstance(value, Study)])
+        raise MistakeError(f"{place!r} defines no {name}: assign a Study to that name at its top level.{near}")
     if not isinstance(study, Study):
         kind = type(study).__name__
-        raise MistakeError(f"STUDY in {reference!r} is of type {kind}; it must be a search_spaces.Study.")
+        raise MistakeError(f"{name} in {place!r} is of type {kind}; it must be a search_spaces.Study.")
     return study
 
 
 def _module(reference: str) -> ModuleType:
-    if names_a_file(reference):
+    if reference.endswith(".py") or "/" in reference:
         return _from_file(Path(reference))
     if "." in reference:
         return _from_module(reference)

@@ -1,11 +1,15 @@
 """From a study to its arms, the cells that were skipped or collapsed with the reason, and the trials."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from descriptions import ImpossibleError, MistakeError, paths, read, replace
-from search_spaces.design import DESIGNS, Cell
+import torch
+
+from descriptions import ImpossibleError, MistakeError, digest, exists, read, replace_all
+from search_spaces.design import DESIGNS, Cell, same
 from search_spaces.study import Axis, On, Recipe, Study, label
 from search_spaces.trial import Trial
 from ssm_models import fit_to
@@ -19,22 +23,28 @@ class Arm:
 
     name: str
     levels: Cell  # axis path -> level, where it differs from the baseline
-    recipes: Mapping[str, Recipe]  # task name -> what runs there; a task on which the arm is skipped is absent
-    caveats: tuple[str, ...] = ()
+    recipes: Mapping[str, Recipe]  # task name -> what runs there; a task on which the arm is left out is absent
 
     @property
     def baseline(self) -> bool:
         """Whether the others are compared with this one."""
         return not self.levels
 
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """What its structure says of itself, on any task."""
+        structures = [recipe.model.structure for recipe in self.recipes.values()]
+        return tuple(dict.fromkeys(sentence for structure in structures for sentence in structure.caveats()))
+
 
 @dataclass(frozen=True)
 class Omitted:
-    """A cell that is not run, on one task or (task None) on all, and the reason."""
+    """A cell that is not run, on one task or (task None) on all, and the reason; if it collapsed, into which arm."""
 
     cell: str
     task: str | None
     reason: str
+    twin: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,87 +58,155 @@ class Plan:
     trials: tuple[Trial, ...] = field(repr=False)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Structures that check themselves decompose small matrices: on busy cores threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def plan(study: Study) -> Plan:
     """Work out a study. Raises `MistakeError` with every mistake in it, a line each."""
     mistakes = _mistakes(study)
     if mistakes:
         raise MistakeError("\n".join(dict.fromkeys(mistakes)))
-    cells = DESIGNS[study.design](
-        {axis.path: axis.levels for axis in study.axes},
-        {axis.path: read(study.baseline, axis.path) for axis in study.axes if _has(study.baseline, axis.path)},
+    baseline = {axis.path: read(study.baseline, axis.path) for axis in study.axes if exists(study.baseline, axis.path)}
+    settled = [(on, _settled(study, on)) for on in study.on]
+    cells = DESIGNS[study.design]({axis.path: axis.levels for axis in study.axes}, baseline)
+    variants = [_variant(study, cell, baseline, settled) for cell in cells]
+    found = _Found()
+    # Of equal cells the one with the fewest levels, then the first, is the arm that the others collapse into.
+    for i in sorted(range(len(cells)), key=lambda i: len(variants[i].levels)):
+        found.add(i, variants[i])
+    arms = tuple(found.arms[i] for i in sorted(found.arms))
+    return Plan(
+        study=study,
+        arms=arms,
+        skipped=tuple(omitted for i in sorted(found.skipped) for omitted in found.skipped[i]),
+        collapsed=tuple(omitted for i in sorted(found.collapsed) for omitted in found.collapsed[i]),
+        trials=tuple(_trials(study, arms)),
     )
-    arms: list[Arm] = []
-    skipped: list[Omitted] = []
-    collapsed: list[Omitted] = []
-    for cell in cells:
-        arm = _arm(study, cell, arms, skipped, collapsed)
-        if arm is not None:
-            arms.append(arm)
-    trials = tuple(_trials(study, arms))
-    return Plan(study=study, arms=tuple(arms), skipped=tuple(skipped), collapsed=tuple(collapsed), trials=trials)
 
 
-def _arm(study: Study, cell: Cell, arms: list[Arm], skipped: list[Omitted], collapsed: list[Omitted]) -> Arm | None:
-    """The arm of a cell, or None after writing down why there is none."""
-    full_name = _name(cell, study)
-    try:
-        recipe, applied = _vary(study.baseline, cell)
-    except ImpossibleError as reason:
-        skipped.append(Omitted(full_name, None, str(reason)))
-        return None
-    name = _name(applied, study)
-    twin = next((arm for arm in arms if arm.name == name), None)
-    if twin is not None:
-        void = ", ".join(path.rsplit(".", 1)[-1] for path in cell if path not in applied)
-        collapsed.append(Omitted(full_name, None, f"{void} does not exist here: the same model as {twin.name!r}."))
-        return None
-    recipes: dict[str, Recipe] = {}
-    for on in study.on:
+@dataclass(frozen=True, kw_only=True)
+class _Variant:
+    """What a cell turns the baseline into, on each task."""
+
+    cell: str  # name of the cell, with its void levels
+    name: str  # name of the levels
+    levels: Cell  # those that make a difference
+    void: tuple[str, ...]  # fields that do not exist here
+    recipes: Mapping[str, Recipe]  # task name -> recipe, with the settings of the task
+    fitted: Mapping[str, Recipe]  # the same as the task can use it
+    reasons: Mapping[str, str]  # task name -> why there is none
+
+
+def _variant(study: Study, cell: Cell, baseline: Cell, settled: list[tuple[On, Recipe]]) -> _Variant:
+    recipes, fitted, reasons = {}, {}, {}
+    for on, start in settled:
         try:
-            fitted = _fit(_vary(_settled(study, on), applied)[0], on)
-        except ImpossibleError as reason:
-            skipped.append(Omitted(name, on.name, str(reason)))
-            continue
-        twin = next((arm for arm in arms if arm.recipes.get(on.name) == fitted), None)
-        if twin is not None:
-            collapsed.append(
-                Omitted(name, on.name, f"it changes nothing on {on.name}: the same model as {twin.name!r}.")
-            )
-            continue
-        recipes[on.name] = fitted
-    if not recipes:
-        return None
-    return Arm(name=name, levels=applied, recipes=recipes, caveats=tuple(recipe.model.structure.caveats()))
+            recipes[on.name] = replace_all(start, cell)[0]
+            fitted[on.name] = _fit(recipes[on.name], on)
+        except (ImpossibleError, MistakeError) as reason:  # each level is right somewhere: these do not go together
+            reasons[on.name] = str(reason)
+    void = [path for path in cell if not _applies(path, cell, baseline)]
+    levels = {path: level for path, level in cell.items() if path not in void and _differs(path, cell, baseline)}
+    return _Variant(
+        cell=_name({path: level for path, level in cell.items() if path in levels or path in void}, study),
+        name=_name(levels, study),
+        levels=levels,
+        void=tuple(path.rsplit(".", 1)[-1] for path in void),
+        recipes=recipes,
+        fitted=fitted,
+        reasons=reasons,
+    )
 
 
-def _vary(recipe: Recipe, cell: Cell) -> tuple[Recipe, Cell]:
-    """The recipe with a cell's levels, and those levels that applied to it.
+def _applies(path: str, cell: Cell, baseline: Cell) -> bool:
+    """Whether a cell has the field at one of its paths: a level above it decides, or else the baseline."""
+    above = _above(path, cell)
+    if above is None:
+        return path in baseline
+    return _applies(above, cell, baseline) and exists(cell[above], path[len(above) + 1 :])
 
-    Shallow paths first, because `model.structure` decides which fields exist under it. A path that does not exist
-    then is void: it changes nothing, so it does not apply.
-    """
-    applied = {}
-    for path in sorted(cell, key=lambda path: path.count(".")):
-        if _has(recipe, path):
-            recipe = replace(recipe, path, cell[path])
-            applied[path] = cell[path]
-    return recipe, {path: level for path, level in cell.items() if path in applied}
+
+def _differs(path: str, cell: Cell, baseline: Cell) -> bool:
+    """Whether a level is worth naming: the baseline has another one there, or a level above it brings another."""
+    if path not in baseline or not same(baseline[path], cell[path]):
+        return True
+    above = _above(path, cell)
+    return above is not None and not same(read(cell[above], path[len(above) + 1 :]), cell[path])
+
+
+def _above(path: str, cell: Cell) -> str | None:
+    return max((other for other in cell if path.startswith(other + ".")), key=len, default=None)
+
+
+class _Found:
+    """Arms and what was left out, each by the number of its cell."""
+
+    def __init__(self) -> None:
+        self.arms: dict[int, Arm] = {}
+        self.skipped: dict[int, list[Omitted]] = {}
+        self.collapsed: dict[int, list[Omitted]] = {}
+        self._names: set[str] = set()
+        self._owners: dict[tuple[str, str], tuple[str, Recipe]] = {}  # task, digest -> arm that runs it, its recipe
+
+    def add(self, i: int, variant: _Variant) -> None:
+        """Make an arm of a cell where it is the first of its kind, and write down why where it is not."""
+        digests = {task: _digest(recipe) for task, recipe in variant.fitted.items()}
+        recipes = {task: variant.fitted[task] for task, key in digests.items() if (task, key) not in self._owners}
+        twins = {task: self._owners[task, key] for task, key in digests.items() if task not in recipes}
+        tasks = len(variant.reasons) + len(variant.fitted)
+        cell = variant.name if recipes else variant.cell
+        self.skipped[i] = _omitted(cell, {task: (reason, None) for task, reason in variant.reasons.items()}, tasks)
+        why = {task: (_why(variant, task, recipe), name) for task, (name, recipe) in twins.items()}
+        self.collapsed[i] = _omitted(cell, why, tasks)
+        if recipes:
+            if variant.name in self._names:
+                raise MistakeError(f"Two different arms are called {variant.name!r}: their levels are written alike.")
+            self._names.add(variant.name)
+            self.arms[i] = Arm(name=variant.name, levels=variant.levels, recipes=recipes)
+            self._owners |= {(task, digests[task]): (variant.name, variant.recipes[task]) for task in recipes}
+
+
+def _why(variant: _Variant, task: str, twin: Recipe) -> str:
+    if variant.void:
+        return f"{', '.join(variant.void)} {'does' if len(variant.void) == 1 else 'do'} not exist here"
+    return "the values are the same" if variant.recipes[task] == twin else f"it changes nothing on {task}"
+
+
+def _omitted(cell: str, why: Mapping[str, tuple[str, str | None]], tasks: int) -> list[Omitted]:
+    """One entry a task, or one for all tasks if they have one reason; `why` is task -> (reason, twin)."""
+    if len(why) == tasks and len(set(why.values())) == 1:
+        return [Omitted(cell, None, *next(iter(why.values())))]
+    return [Omitted(cell, task, *reason) for task, reason in why.items()]
+
+
+def _digest(recipe: Recipe) -> str:
+    try:
+        return digest(recipe)
+    except (TypeError, ValueError) as error:
+        raise MistakeError(str(error)) from error
 
 
 def _settled(study: Study, on: On) -> Recipe:
-    recipe = study.baseline
-    for path in sorted(on.settings, key=lambda path: path.count(".")):
-        recipe = replace(recipe, path, on.settings[path])
+    """The baseline with the settings of a task."""
+    recipe, applied = replace_all(study.baseline, on.settings)
+    for path in on.settings:
+        if path not in applied:
+            read(recipe, path)  # raises: there is no such field
     return recipe
 
 
 def _fit(recipe: Recipe, on: On) -> Recipe:
     spec = on.task.spec
-    return replace(recipe, "model", fit_to(recipe.model, tokens=spec.tokens, pooled=spec.pooled))
-
-
-def _has(recipe: Recipe, path: str) -> bool:
-    return path in paths(recipe)
+    return replace(recipe, model=fit_to(recipe.model, tokens=spec.tokens, pooled=spec.pooled))
 
 
 def _name(cell: Cell, study: Study) -> str:
@@ -142,8 +220,9 @@ def _name(cell: Cell, study: Study) -> str:
     return ", ".join(f"{short[path]}={label(level)}" for path, level in cell.items())
 
 
-def _trials(study: Study, arms: list[Arm]) -> Iterator[Trial]:
+def _trials(study: Study, arms: tuple[Arm, ...]) -> Iterator[Trial]:
     """Seed-major, so that a study stopped early has complete pairs."""
+    levels = {arm.name: {path: label(level) for path, level in arm.levels.items()} for arm in arms}
     for seed in study.seeds:
         for on in study.on:
             for arm in arms:
@@ -158,7 +237,7 @@ def _trials(study: Study, arms: list[Arm]) -> Iterator[Trial]:
                         arm=arm.name,
                         task_name=on.name,
                         baseline=arm.baseline,
-                        levels={path: label(level) for path, level in arm.levels.items()},
+                        levels=levels[arm.name],
                     )
 
 
@@ -166,7 +245,7 @@ def _mistakes(study: Study) -> list[str]:
     """Everything in a study that can never be right. A combination that cannot exist is not a mistake."""
     found: list[str] = []
     for axis in study.axes:
-        found += _axis_mistakes(axis, _variants(study, axis))
+        found += _axis_mistakes(study, axis)
         for on in study.on:
             clash = next((path for path in on.settings if _overlap(path, axis.path)), None)
             if clash is not None:
@@ -179,24 +258,33 @@ def _mistakes(study: Study) -> list[str]:
     return found
 
 
-def _variants(study: Study, axis: Axis) -> list[Recipe]:
-    """The recipes in which an axis may have its field: the baseline and what the axes above it turn it into."""
-    found = [study.baseline]
-    for above in study.axes:
+def _homes(study: Study, axis: Axis) -> list[Recipe]:
+    """Recipes in which an axis has its field: the baseline, on any task, and what the axes above turn it into."""
+    found = [study.baseline, *_on_tasks(study)]
+    for above in sorted(study.axes, key=lambda other: len(other.path)):
         if axis.path.startswith(above.path + "."):
-            for level in above.levels:
-                try:
-                    found.append(replace(study.baseline, above.path, level))
-                except ValueError:
-                    continue  # reported for the axis above
-    return found
+            found += [made for start in found for made in _with_levels(start, above)]
+    return [recipe for recipe in found if exists(recipe, axis.path)]
 
 
-def _axis_mistakes(axis: Axis, variants: list[Recipe]) -> list[str]:
-    homes = [recipe for recipe in variants if _has(recipe, axis.path)]
+def _on_tasks(study: Study) -> Iterator[Recipe]:
+    for on in study.on:
+        if on.settings:
+            with suppress(ImpossibleError, MistakeError):  # reported for the task
+                yield _settled(study, on)
+
+
+def _with_levels(start: Recipe, axis: Axis) -> Iterator[Recipe]:
+    for level in axis.levels:
+        with suppress(ImpossibleError, MistakeError):  # reported for that axis
+            yield replace_all(start, {axis.path: level})[0]
+
+
+def _axis_mistakes(study: Study, axis: Axis) -> list[str]:
+    homes = _homes(study, axis)
     if not homes:
         try:
-            read(variants[0], axis.path)
+            read(study.baseline, axis.path)
         except MistakeError as mistake:
             return [f"Axis: {mistake}"]
     found = []
@@ -209,7 +297,7 @@ def _axis_mistakes(axis: Axis, variants: list[Recipe]) -> list[str]:
 
 def _level_mistake(recipe: Recipe, path: str, level: Any) -> str | None:
     try:
-        replace(recipe, path, level)
+        replace_all(recipe, {path: level})
     except ImpossibleError:
         return None
     except MistakeError as mistake:

@@ -5,14 +5,48 @@ Reading order: `config.py` (the fields), `structures/diagonal.py` (a layer), `di
 """
 
 from ssm_models.config import ModelConfig, fit_to
+from ssm_models.discretize import GBT
+from ssm_models.init import Mixed
 from ssm_models.model import Model, build_model, count_parameters, parameter_groups
-from ssm_models.structures import SSM, Diagonal, Structure
+from ssm_models.ptd import PTD
+from ssm_models.structures import (
+    DPLR,
+    DSS,
+    EMA,
+    LRU,
+    MIMO,
+    SSM,
+    Companion,
+    Dense,
+    DFouT,
+    Diagonal,
+    LinearRNN,
+    RealDiagonal,
+    Shift,
+    Spectrum,
+    Structure,
+)
 
 __all__ = [
+    "DPLR",
+    "DSS",
+    "EMA",
+    "GBT",
+    "LRU",
+    "MIMO",
+    "PTD",
     "SSM",
+    "Companion",
+    "DFouT",
+    "Dense",
     "Diagonal",
+    "LinearRNN",
+    "Mixed",
     "Model",
     "ModelConfig",
+    "RealDiagonal",
+    "Shift",
+    "Spectrum",
     "Structure",
     "build_model",
     "count_parameters",

@@ -57,7 +57,10 @@ def legt(N: int) -> Hippo:
 
 
 def lagt(N: int) -> Hippo:
-    """A = 1/2 - (lower triangle of ones);  B = 1."""
+    """A = 1/2 - (lower triangle of ones);  B = 1.
+
+    (e^{tA} B)_n = e^{-t/2} L_n(t), with L_n the Laguerre polynomials.
+    """
     ones = torch.ones(N, dtype=torch.float64)
     A = torch.eye(N, dtype=torch.float64) / 2 - torch.tril(torch.outer(ones, ones))
     return Hippo(A, ones, ones[None] / math.sqrt(2))
@@ -73,7 +76,11 @@ def fout(N: int) -> Hippo:
 
 
 def fourier_decay(N: int) -> Hippo:
-    """A = W - 1/2 B B^T and half the B of `fout`."""
+    """A = W - 1/2 B B^T and half the B of `fout`.
+
+    (e^{tA} B) tends to 3^{-m-1} (1, 0, sqrt 2 cos(pi t), sqrt 2 sin(pi t), ...) on [2m, 2m+2), as N grows: each
+    window of length 2 is remembered a third as well as the one after it.
+    """
     W, B = _fourier(N)
     return Hippo(W - torch.outer(B, B) / 2, B / 2, B[None] / math.sqrt(2))
 

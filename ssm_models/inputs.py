@@ -10,6 +10,7 @@ from torch import Tensor
 from descriptions import ImpossibleError, one_of
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import InitWithParameters
+from ssm_models.projections import INPUT_PROJECTIONS, OUTPUT_PROJECTIONS
 
 
 def ones(copies: int, N: int, generator: torch.Generator) -> Complex[Tensor, "copies modes"]:
@@ -40,7 +41,7 @@ def counterclockwise(copies: int, N: int, generator: torch.Generator) -> Complex
 
 def check_b_init(named: str, init: str | InitWithParameters) -> None:
     """Raise `MistakeError` for an unknown B, `ImpossibleError` for the HiPPO B of an init that has none."""
-    one_of("B_init", named, INPUTS)
+    one_of("B_init", named, INPUTS, elsewhere=INPUT_PROJECTIONS)
     if named == "hippo" and init not in HIPPO and not hasattr(init, "hippo_b"):
         raise ImpossibleError(
             f"B_init='hippo' is B in the eigenbasis of a HiPPO matrix, but init={init!r} does not come from one; "
@@ -93,3 +94,8 @@ def c_ones(shape: tuple[int, ...], generator: torch.Generator) -> Complex[Tensor
 CInit = Callable[[tuple[int, ...], torch.Generator], Complex[Tensor, "..."]]
 
 C_INITS: dict[str, CInit] = {"normal": c_normal, "normal_2": c_normal_2, "ones": c_ones}
+
+
+def check_c_init(named: str) -> None:
+    """Raise `MistakeError` for an unknown C, `ImpossibleError` for one of layers with a shared state."""
+    one_of("C_init", named, C_INITS, elsewhere=OUTPUT_PROJECTIONS)

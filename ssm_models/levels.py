@@ -7,6 +7,10 @@ from ssm_models.discretize import DISCRETIZATIONS
 from ssm_models.ends import DECODERS, ENCODERS, POOLINGS
 from ssm_models.init import INIT_NAMES
 from ssm_models.inputs import C_INITS, INPUTS
+from ssm_models.projections import INPUT_PROJECTIONS, OUTPUT_PROJECTIONS
+from ssm_models.structures.dfout import FREQUENCIES
+from ssm_models.structures.dss import KERNELS
+from ssm_models.structures.lru import PARAMETERIZATIONS
 from ssm_models.structures.step_size import STEP_TRANSFORMS
 from ssm_models.transform import TRANSFORMS
 
@@ -16,9 +20,12 @@ STRUCTURE_LEVELS: dict[str, Collection[str]] = {
     "discretization": DISCRETIZATIONS,
     "real_transform": TRANSFORMS,
     "imag_transform": TRANSFORMS,
-    "B_init": INPUTS,
-    "C_init": C_INITS,
+    "B_init": [*INPUTS, *INPUT_PROJECTIONS],
+    "C_init": list(dict.fromkeys([*C_INITS, *OUTPUT_PROJECTIONS])),
     "dt_transform": STEP_TRANSFORMS,
+    "kernel": KERNELS,
+    "frequencies": FREQUENCIES,
+    "parameterization": PARAMETERIZATIONS,
 }
 
 #: Field of a model -> its names.

@@ -13,10 +13,10 @@ from torch import Tensor
 State = Inexact[Tensor, "B *S"]
 States = Inexact[Tensor, "B L *S"]
 
-# Steps that `associative` joins into one at each of its levels, and parts in which a gradient is summed. Measured on
-# a CPU (benchmarks/scan.py): pairs are twice as slow, as every level reads and writes its tensors once more, and
-# above 16 little is gained.
+# Steps that `associative` joins into one at each of its levels. Every level reads and writes its tensors once more, so
+# pairs, which have the most levels, are slowest on a CPU; above 16 little is gained (benchmarks/scan.py).
 _BLOCK = 16
+# Parts in which the gradient of a constant `a` is summed, so that no product of the size of the states is kept.
 _PARTS = 8
 
 
@@ -35,17 +35,21 @@ def associative(a: Tensor, bu: States, initial: State, *, reverse: bool = False)
 
     r steps in a row are one, x -> (a_r ... a_1) x + b with b their response to x = 0. Each block is reduced to that,
     the L/r blocks are solved as a sequence of their own, and each is run again from the state its left neighbour ends
-    in. That is two multiplications a step, at every block size. Products a_r ... a_1 are taken only forwards in time
-    and never divided by, so an a of 0, or a product that underflows, is as good as any other.
+    in. That is two multiplications a step, at every block size, and a third for the products where a differs between
+    steps. Nothing is divided by a product a_r ... a_1, so one that is 0 or underflows is as good as any other.
 
     With `reverse`, x_k = a_k x_{k+1} + bu_k, and `initial` is the state after the last step.
 
+    The states have the precision of bu and `initial`. An `a` that is the same at all steps may have a higher one, as
+    powers of it are taken in double precision: in single they would be wrong by up to as many units as their exponent.
     The gradient is written out: it is the scan in the other direction, so what is kept is the states alone.
     """
-    dtype = torch.promote_types(torch.promote_types(a.dtype, bu.dtype), initial.dtype)
+    dtype = torch.promote_types(bu.dtype, initial.dtype)
+    dtype = dtype.to_complex() if a.is_complex() else dtype
     each = a if a.dim() == bu.dim() else a[None, None]
+    each = each.to(torch.promote_types(a.dtype, dtype) if each.shape[1] == 1 else dtype)
     each = each.expand(*each.shape[:2], *bu.shape[2:])
-    x: Tensor = _Scan.apply(each.to(dtype), bu.to(dtype), initial.to(dtype), reverse)  # type: ignore[no-untyped-call]
+    x: Tensor = _Scan.apply(each, bu.to(dtype), initial.to(dtype), reverse)  # type: ignore[no-untyped-call]
     return x
 
 
@@ -59,7 +63,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor, bu: Tensor, initial: Tensor, reverse: bool) -> Tensor:
-        return _solve(a, bu, initial, reverse)
+        return _solve(a.to(torch.promote_types(a.dtype, torch.double)) if a.shape[1] == 1 else a, bu, initial, reverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool], output: Tensor) -> None:
@@ -69,15 +73,15 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dx: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         a, initial, x = ctx.saved_tensors
-        conj = torch.conj_physical(a)
+        conj = a.conj().resolve_conj()
         after = conj if a.shape[1] == 1 else torch.roll(conj, 1 if ctx.reverse else -1, dims=1)
         g: Tensor = _Scan.apply(after, dx, torch.zeros_like(initial), not ctx.reverse)  # type: ignore[no-untyped-call]
         first, later, before = (-1, slice(-1), slice(1, None)) if ctx.reverse else (0, slice(1, None), slice(-1))
         da = None
         if ctx.needs_input_grad[0]:
             da_first = (g[:, first] * initial.conj())[:, None]
-            da = _sum_to(a, da_first, g[:, later], x[:, before], ctx.reverse)
-        return da, g, conj[:, first] * g[:, first], None
+            da = _sum_to(a, da_first, g[:, later], x[:, before], ctx.reverse).to(a.dtype)
+        return da, g, (conj[:, first] * g[:, first]).to(g.dtype), None
 
     @staticmethod
     def vmap(
@@ -102,7 +106,7 @@ def _sum_to(a: Tensor, da_first: Tensor, g: Tensor, x: Tensor, reverse: bool) ->
         return terms.sum(dim=over, keepdim=True) if over else terms
     total = da_first.sum(dim=over, keepdim=True)
     for g_part, x_part in zip(g.chunk(_PARTS, dim=1), x.chunk(_PARTS, dim=1), strict=True):
-        total = total + (g_part * x_part.conj()).sum(dim=over, keepdim=True)  # no tensor of g's size
+        total = total + (g_part * x_part.conj()).sum(dim=over, keepdim=True)
     return total
 
 
@@ -117,7 +121,8 @@ def _solve(a: Tensor, bu: Tensor, initial: Tensor, reverse: bool) -> Tensor:
         state = x[:, length - blocks * _BLOCK if reverse else blocks * _BLOCK - 1]
     for step in range(blocks * _BLOCK, length):  # what is left of the last block
         k = length - 1 - step if reverse else step
-        state = torch.addcmul(bu[:, k], a[:, k if a.shape[1] > 1 else 0], state, out=x[:, k])
+        factor = a[:, k if a.shape[1] > 1 else 0].to(bu.dtype)
+        state = torch.addcmul(bu[:, k], factor, state, out=x[:, k])
     return x
 
 
@@ -126,10 +131,12 @@ def _solve_blocks(a: Tensor, bu: Tensor, initial: Tensor, reverse: bool, blocks:
     starts = range(bu.shape[1] - 1, bu.shape[1] - 1 - _BLOCK, -1) if reverse else range(_BLOCK)
     span = (blocks - 1) * _BLOCK
     steps = [slice(k - span, k + 1, _BLOCK) if reverse else slice(k, k + span + 1, _BLOCK) for k in starts]
-    factors = [a[:, step] if a.shape[1] > 1 else a for step in steps]
-    product, response = factors[0].clone(), bu[:, steps[0]].clone()
+    factors = [a[:, step] if a.shape[1] > 1 else a.to(bu.dtype) for step in steps]
+    response = bu[:, steps[0]].clone()
     for factor, step in zip(factors[1:], steps[1:], strict=True):
         torch.addcmul(bu[:, step], factor, response, out=response)
+    product = factors[0].clone() if a.shape[1] > 1 else a**_BLOCK
+    for factor in factors[1:] if a.shape[1] > 1 else ():
         torch.mul(factor, product, out=product)
     ends = _solve(product, response, initial, reverse)
     first = initial[:, None]

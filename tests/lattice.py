@@ -14,12 +14,13 @@ from ssm_models import SSM, Structure
 from ssm_models.discretize import GBT
 from ssm_models.init import Mixed
 from ssm_models.levels import STRUCTURE_LEVELS
+from ssm_models.ptd import PTD
 from ssm_models.structures import STRUCTURES
 
 WIDTH = 2
 # Levels that are values, not names.
 VALUES: dict[str, list[Any]] = {
-    "init": [Mixed(("lin", "inv"))],
+    "init": [Mixed(("lin", "inv")), PTD()],
     "discretization": [GBT(0.7)],
 }
 # The axes whose full product is the lattice; other fields are varied one at a time.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from orchestrator import ablation_table, leaderboard, load_curves, load_results, run
-from search_spaces import built_in_studies
+from orchestrator import ablation_table, leaderboard, listing, load_curves, load_results, run
+from search_spaces import Omitted, built_in_studies
 
 
 @pytest.fixture(autouse=True)
@@ -244,6 +244,51 @@ def test_a_plan_says_what_is_stored_and_lists_keys(ablate, study_file):
     assert "4 trials, 1 stored, 3 to run" in ablate("plan", study_file, "--trials").out
 
 
+INITS = ["lin", "inv", "inv2", "quad", "foud", "legs", "legt", "lagt", "rand", "real"]
+FACTORIAL = f"""Axis("model.structure.init", {INITS}),
+        Axis("model.structure.n_ssm", [None, 1, 2, 4, 3, 5]),
+        Axis("model.structure.discretization", ["zoh", "forward_euler"]),
+        Axis("model.pooling", ["mean", "last"])),
+    design="factorial"
+"""
+
+
+def test_a_large_plan_is_summed_up_and_shown_whole_on_request(ablate, study_file):
+    """240 cells: those of pooling collapse, those of n_ssm=3 and 5 and of forward Euler cannot exist."""
+    edited(study_file, f"({AXIS},)", f"({FACTORIAL}")
+    short, whole = ablate("plan", study_file), ablate("plan", study_file, "--all")
+    told = json.loads(ablate("plan", study_file, "--json").out)
+    arms, skipped, collapsed = (len(told[part]) for part in ("arms", "skipped", "collapsed"))
+    assert arms + skipped + collapsed == 10 * 6 * 2 * 2
+    assert arms > 40
+    assert f"... and {arms - 40} more (--all)" in short.out
+    assert "more (--all)" not in whole.out
+    assert len(short.out.splitlines()) < 120 < len(whole.out.splitlines())
+    divides = sum("does not divide" in one["reason"] for one in told["skipped"])
+    assert re.search(rf"^ *{divides}  n_ssm=… does not divide", short.out, re.MULTILINE)
+    assert re.search(rf"^ *{collapsed}  it changes nothing on", short.out, re.MULTILINE)
+    assert {one["cell"] for one in told["skipped"]} >= {"n_ssm=3", "n_ssm=5", "init=real, n_ssm=5, pooling=last"}
+    assert {one["twin"] for one in told["collapsed"]} == {arm["arm"] for arm in told["arms"]}
+
+
+def test_reasons_are_grouped_by_what_they_say_and_keep_the_values_they_share():
+    reasons = [f"dt={dt} is above {limit}, the limit of 'a'." for dt, limit in ((0.1, "1e-05"), (0.1, "2"))]
+    omitted = [Omitted(f"cell {i}", None, reason) for i, reason in enumerate(reasons * 6)]
+    omitted += [Omitted("odd one", None, "no such thing."), Omitted("on a task", "delay-2", reasons[0])]
+    omitted += [Omitted("on another", "delay-3", reasons[0])]
+    assert listing.by_reason(omitted) == [
+        {
+            "cells": 12,
+            "task": "all",
+            "reason": "dt=0.1 is above …, the limit of 'a'.",
+            "for example": "cell 0",
+        },
+        {"cells": 1, "task": "all", "reason": "no such thing.", "for example": "odd one"},
+        {"cells": 1, "task": "delay-2", "reason": reasons[0], "for example": "on a task"},
+        {"cells": 1, "task": "delay-3", "reason": reasons[0], "for example": "on another"},
+    ]
+
+
 @pytest.mark.parametrize("what", ["all", "studies", "tasks", "structures", "levels"])
 def test_lists_show_what_there_is(ablate, what):
     assert ablate("list", what).code == 0
@@ -252,7 +297,7 @@ def test_lists_show_what_there_is(ablate, what):
     assert set(sections) == ({what} if what != "all" else {"studies", "tasks", "structures", "levels"})
 
 
-@pytest.mark.parametrize("verb", ["list", "plan", "run", "table", "leaderboard", "sync"])
+@pytest.mark.parametrize("verb", ["list", "plan", "run", "table", "leaderboard", "sync", "inspect"])
 def test_every_verb_has_help_with_an_example(ablate, verb):
     shown = ablate(verb, "--help")
     assert shown.code == 0

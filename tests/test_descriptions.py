@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,13 @@ from descriptions import (
     canonical,
     check_fields,
     digest,
+    exists,
     one_of,
     paths,
     read,
     replace,
+    replace_all,
+    require,
     seed_for,
 )
 
@@ -106,6 +110,61 @@ def test_the_canonical_text_has_class_names_and_defaults():
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    low: float = 1.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require(self.low <= self.high, "low is above high.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    inner: Inner | Range = field(default_factory=Range)
+    flag: bool = False
+
+
+@pytest.mark.parametrize("order", [["low", "high"], ["high", "low"]])
+@pytest.mark.parametrize(("low", "high"), [(3.0, 4.0), (-2.0, -1.0)], ids=["up", "down"])
+def test_fields_of_one_description_are_replaced_together(order, low, high):
+    """One after the other, a whole range above or below the present one would pass through an empty range."""
+    values = {"low": low, "high": high}
+    changed, applied = replace_all(Holder(), {f"inner.{name}": values[name] for name in order})
+    assert changed == Holder(inner=Range(low=low, high=high))
+    assert applied == {"inner.low", "inner.high"}
+
+
+def test_a_path_below_a_replaced_description_leads_into_the_new_one():
+    changes = {"inner.rate": 0.5, "inner": Inner(name="new"), "flag": True}
+    changed, applied = replace_all(Holder(), changes)
+    assert changed == Holder(inner=Inner(name="new", rate=0.5), flag=True)
+    assert applied == set(changes)
+
+
+def test_paths_that_do_not_exist_change_nothing_and_are_not_reported_as_applied():
+    changed, applied = replace_all(Holder(), {"inner": Inner(), "inner.low": 3.0, "inner.name.x": 1, "no.such": 1})
+    assert (changed, applied) == (Holder(inner=Inner()), {"inner"})
+    same = Holder()
+    assert replace_all(same, {"inner.rate": 0.5}) == (same, set())
+    assert replace_all(same, {}) == (same, set())
+
+
+def test_what_replaces_a_field_is_checked_where_it_will_stand():
+    with pytest.raises(MistakeError, match="low is above high"):
+        replace_all(Holder(), {"inner.low": 3.0})
+    with pytest.raises(MistakeError, match=r"Inner\.rate='fast'"):
+        replace_all(Holder(), {"inner": Inner(), "inner.rate": "fast"})
+
+
+def test_a_class_in_the_place_of_a_description_has_no_fields():
+    outer = Holder(inner=Range)  # type: ignore[arg-type]  # an easy slip
+    assert not exists(outer, "inner.low")
+    assert paths(outer) == ["inner", "flag"]
+    assert replace_all(outer, {"inner.low": 0.0}) == (outer, set())
+
+
 values = st.fixed_dictionaries(
     {
         "rate": st.floats(allow_nan=False, allow_infinity=False),
@@ -136,3 +195,19 @@ def test_seeds_by_name_are_stable_and_differ():
     assert len(seeds) == 32
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert seed_for(0, "order", 0) == 3955691223199900983  # a change would silently re-seed everybody's studies
+
+
+@dataclass(frozen=True)
+class Listed:
+    numbers: tuple[int, ...] = ()
+    named: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@pytest.mark.parametrize("fields", [{"numbers": (0,) * 99 + ("a",)}, {"named": {**dict.fromkeys("abcdefgh", 0), 9: 0}}])
+def test_every_item_of_a_tuple_or_dict_is_checked_not_one_at_random(fields: dict[str, Any]) -> None:
+    for _ in range(3):
+        with pytest.raises(MistakeError):
+            Listed(**fields)

@@ -262,6 +262,12 @@ def test_copies_that_do_not_divide_the_width_are_impossible() -> None:
 # ------------------------------------------------------------------------------------ the newer fields, one by one
 
 
+def test_frequencies_can_stay_while_decays_are_trained() -> None:
+    ssm = layer(train_imag=False)
+    assert {"A_re", "A_im"} & dict(ssm.named_parameters()).keys() == {"A_re"}
+    assert torch.equal(ssm(noise(1, 9, 3)), layer()(noise(1, 9, 3)))
+
+
 def test_scales_multiply_the_law() -> None:
     base, scaled = layer().eigenvalues(), layer(real_scale=2.0, imag_scale=0.01).eigenvalues()
     torch.testing.assert_close(scaled.real, 2 * base.real, rtol=1e-6, atol=0)
@@ -365,6 +371,8 @@ def test_the_reverse_kernel_of_a_bidirectional_layer_is_its_second_c() -> None:
         ({"lr_dt": 0.0, "dt_transform": "softplus"}, "lr_dt=0 freezes dt"),
         ({"lr_dt": 0.0, "dt_tied": False, "dt_min": 0.1}, "starts them equal"),
         ({"lr_A": 0.0, "imag_transform": "exp"}, "lr_A=0 freezes A"),
+        ({"lr_A": 0.0, "train_imag": False}, "lr_A=0 freezes already"),
+        ({"imag_transform": "exp", "train_imag": False}, "train_imag=False freezes it"),
         ({"bandlimit": 2.0}, "leaves out no mode"),
         ({"init": "real", "bandlimit": 0.1}, "leaves out no mode"),
     ],
@@ -387,6 +395,7 @@ def test_mixed_laws_need_copies_to_share() -> None:
         ({}, 0),
         ({"init": "real"}, 1),
         ({"init": "real", "lr_A": 0.0}, 0),
+        ({"init": "real", "train_imag": False}, 0),
         ({"init": "legs"}, 1),
         ({"init": "legs", "B_init": "hippo"}, 0),
         ({"init": "fout"}, 2),

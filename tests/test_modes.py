@@ -123,6 +123,7 @@ OTHERS: dict[str, list[Any]] = {
     "bandlimit": [0.05],
     "r_min": [0.3],
     "r_max": [0.7],
+    "max_phase": [1.0],
 }
 
 
@@ -157,8 +158,11 @@ def fingerprint(description: Structure) -> dict[str, Any]:
         assert torch.isfinite(parameter.grad).all(), name
         seen[name] = (parameter.grad, rates[id(parameter)])
     with torch.no_grad():  # far from the start: two transforms can agree until a number changes its sign
-        for parameter in model.parameters():
-            parameter += 1.5 * (1 + parameter.abs()) * noise(*parameter.shape)
+        for name, parameter in model.named_parameters():
+            if "dt" not in name:
+                parameter.copy_((0.5 * noise(*parameter.shape) - 1.5 * parameter).clamp(-3, 3))
+        if model.blocks[0].ssm.has_step_size:
+            model.blocks[0].ssm.rate = 0.1 / description.dt_max
         seen["y far away"] = model(noise(2, 24, 1))
     return seen
 
@@ -170,7 +174,7 @@ def differ(one: Any, other: Any) -> bool:
     if isinstance(one, tuple):
         return any(differ(a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, Tensor):
-        return one.shape != other.shape or bool((one - other).abs().max() > 1e-5 * one.abs().max())
+        return one.shape != other.shape or not bool((one - other).abs().max() <= 1e-5 * one.abs().max())
     return bool(one != other)
 
 
@@ -201,24 +205,34 @@ def test_no_field_is_dead_in_the_default_or_one_field_away_from_it(name: str) ->
 
 
 @st.composite
-def cells(draw: st.DrawFn) -> Structure:
-    """Any description of a realistic size, all its named fields and switches drawn at once."""
-    structure = STRUCTURES[draw(st.sampled_from(sorted(STRUCTURES)))]
-    drawn = {
-        field: draw(st.sampled_from(levels))
-        for field in fields_of(structure)
-        if (levels := levels_of(structure, field)) and draw(st.booleans())
-    }
-    for rate in (field for field in fields_of(structure) if field.startswith("lr_")):
-        drawn[rate] = draw(st.sampled_from([None, 1e-3, 1e-3, 0.0]))
-    while (description := small(structure, size=32, **drawn)) is None:
-        drawn.pop(draw(st.sampled_from(sorted(drawn))))  # leave out fields until the rest can exist
+def cells(draw: st.DrawFn) -> tuple[str, list[tuple[str, Any]]]:
+    """A structure and levels of its named fields, switches and rates, in an order of importance."""
+    name = draw(st.sampled_from(sorted(STRUCTURES)))
+    drawn = []
+    for field in draw(st.permutations(sorted(fields_of(STRUCTURES[name])))):
+        levels = [None, 1e-3, 0.0] if field.startswith("lr_") else levels_of(STRUCTURES[name], field)
+        if levels and draw(st.booleans()):
+            drawn.append((field, draw(st.sampled_from(levels))))
+    return name, drawn
+
+
+def realistic(name: str, drawn: list[tuple[str, Any]]) -> Structure:
+    """The description with as many of the levels, first ones first, as can exist together."""
+    chosen: dict[str, Any] = {}
+    for field, level in drawn:
+        if small(STRUCTURES[name], 32, **chosen, **{field: level}) is not None:
+            chosen[field] = level
+    description = small(STRUCTURES[name], 32, **chosen)
+    assert description is not None
     return description
 
 
 @settings(max_examples=40)
 @given(cells(), st.sampled_from([1, 100, 16384]))
-def test_any_cell_is_finite_at_the_start_and_after_three_steps(description: Structure, length: int) -> None:
+def test_any_cell_is_finite_at_the_start_and_after_three_steps(
+    cell: tuple[str, list[tuple[str, Any]]], length: int
+) -> None:
+    description = realistic(*cell)
     ssm = description.build(WIDTH, seed=0)
     with torch.no_grad():
         assert torch.isfinite(ssm(noise(1, length, WIDTH))).all()

@@ -19,7 +19,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from descriptions import ImpossibleError, check_fields, one_of, require, seed_for
-from ssm_models.discretize import GBT, check_discretization, discretize_diagonal, largest_stable_dt
+from ssm_models.discretize import GBT, check_discretization, discretize_diagonal
 from ssm_models.init import (
     LAWS,
     InitWithParameters,
@@ -28,10 +28,18 @@ from ssm_models.init import (
     extreme_modes,
     initial_modes,
 )
-from ssm_models.inputs import C_INITS, check_b_init, initial_b
+from ssm_models.inputs import C_INITS, check_b_init, check_c_init, initial_b
+from ssm_models.structures.copies import check_copies, check_sharing
 from ssm_models.structures.siso import DiagonalSiso, Recurrence
+from ssm_models.structures.starts import (
+    caveats_of_start,
+    may_be_unstable,
+    refuse_transform_of_frozen,
+    refuse_unreachable,
+    refuse_unstable,
+)
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
-from ssm_models.structures.structure import Spectrum, generator
+from ssm_models.structures.structure import SEES_LATER, Spectrum, draw_skip, generator, names_of_c
 from ssm_models.transform import TRANSFORMS
 
 
@@ -77,6 +85,8 @@ class Diagonal:
     lr_B: float | None = 1e-3
     lr_dt: float | None = 1e-3
     """Learning rates of A, B and dt: None is the trainer's, 0 freezes. Never decayed."""
+    train_imag: bool = True
+    """Whether training moves Im A with Re A, or keeps the frequencies that it starts with."""
     lr_C: float | None = None
     """The same for C, except that None leaves it among the other weights: the trainer's rate, and decayed."""
     skip: bool = True
@@ -89,12 +99,12 @@ class Diagonal:
         one_of("real_transform", self.real_transform, TRANSFORMS)
         one_of("imag_transform", self.imag_transform, TRANSFORMS)
         check_b_init(self.B_init, self.init)
-        one_of("C_init", self.C_init, C_INITS)
+        check_c_init(self.C_init)
         require(
             self.state >= 2 and self.state % 2 == 0,
             f"state={self.state} is the real state size, kept as conjugate pairs; it must be even and >= 2.",
         )
-        require(self.n_ssm is None or self.n_ssm >= 1, f"n_ssm={self.n_ssm} must be at least 1, or None.")
+        check_copies(self.n_ssm)
         for name in ("real_scale", "imag_scale", "bandlimit"):
             value = getattr(self, name)
             require(value is None or 0 < value < math.inf, f"{name}={value} must be above 0.")
@@ -114,13 +124,15 @@ class Diagonal:
 
     def _refuse_dead_knobs(self) -> None:
         """Fields that change nothing here: such an arm is another one under a second name."""
-        for part, default in (("real", "exp"), ("imag", "none")):
-            transform = getattr(self, f"{part}_transform")
-            if self.lr_A == 0 and transform != default:
-                raise ImpossibleError(
-                    f"{part}_transform={transform!r} says how A is trained, but lr_A=0 freezes A: "
-                    f"the arm would equal the one with {part}_transform={default!r}."
-                )
+        refuse_transform_of_frozen("real", self.real_transform, "exp", self.lr_A)
+        refuse_transform_of_frozen("imag", self.imag_transform, "none", self.lr_A)
+        if not self.train_imag and self.lr_A == 0:
+            raise ImpossibleError("train_imag=False freezes Im A, which lr_A=0 freezes already.")
+        if not self.train_imag and self.imag_transform != "none":
+            raise ImpossibleError(
+                f"imag_transform={self.imag_transform!r} says how Im A is trained, but train_imag=False freezes it: "
+                "the arm would equal the one with imag_transform='none'."
+            )
         for part, drawn in (("real", self.real_random), ("imag", self.imag_random)):
             scale = getattr(self, f"{part}_scale")
             if scale != 1 and not drawn and isinstance(self.init, str):
@@ -156,24 +168,10 @@ class Diagonal:
 
     def _refuse_unreachable_starts(self) -> None:
         """Initial values that a transform cannot take, and step sizes at which the rule is unstable."""
-        for part, size in (("real", -1), ("imag", 1)):
-            below = TRANSFORMS[getattr(self, f"{part}_transform")].below
-            if below < math.inf:
-                extreme = (size * getattr(self._extreme_modes(), part)).max().item()
-                if extreme >= below:
-                    raise ImpossibleError(
-                        f"{part}_transform={getattr(self, f'{part}_transform')!r} stays below {below:g}, but "
-                        f"init={self.init!r} starts |{part[:2].capitalize()} A| at up to {extreme:.3g}."
-                    )
-        limit = largest_stable_dt(self.discretization, self._extreme_modes()) if self._may_be_unstable() else math.inf
-        if self.dt_max > limit:
-            raise ImpossibleError(
-                f"discretization={self.discretization!r} is unstable for init={self.init!r} at steps above "
-                f"{limit:.2g}, but dt_max={self.dt_max:g}."
-            )
-
-    def _may_be_unstable(self) -> bool:
-        return largest_stable_dt(self.discretization, torch.tensor([-1.0 + 0j])) < math.inf
+        if "sigmoid" in (self.real_transform, self.imag_transform) or may_be_unstable(self.discretization):
+            modes = self._extreme_modes()
+            refuse_unreachable(self.init, modes, self.real_transform, self.imag_transform)
+            refuse_unstable(self.discretization, self.init, modes, self.dt_max)
 
     def _extreme_modes(self) -> Complex[Tensor, " N"]:
         """Initial eigenvalues as far out as this description can draw them."""
@@ -188,8 +186,7 @@ class Diagonal:
 
     def check(self, width: int) -> None:
         """Raise `ImpossibleError` unless the copies of (A, B) can be shared out evenly."""
-        if self.n_ssm is not None and width % self.n_ssm:
-            raise ImpossibleError(f"n_ssm={self.n_ssm} does not divide width={width}.")
+        check_sharing(self.n_ssm, width)
         if not isinstance(self.init, str):
             self.init.check(self.n_ssm or width, self.state)
 
@@ -206,46 +203,16 @@ class Diagonal:
 def _caveats(d: Diagonal) -> list[tuple[bool, str]]:
     return [
         (
-            d.init == "real" and d.lr_A != 0,
+            d.init == "real" and d.lr_A != 0 and d.train_imag,
             "init='real' starts with Im A = 0, but Im A is trained, so modes may come to oscillate; "
-            "lr_A=0 keeps them real, and `RealDiagonal` has real modes only.",
+            "train_imag=False keeps them real, and `RealDiagonal` has real modes only.",
         ),
         (
             d.init == "legs" and d.B_init == "ones",
             "init='legs' starts from B = 1; the authors' repository starts it from the HiPPO B (B_init='hippo').",
         ),
-        (
-            d.init in ("legt", "lagt", "fout"),
-            f"init={d.init!r} without its low-rank term is no longer a basis on a window: only legs survives this.",
-        ),
-        (
-            d.init in ("legt", "lagt", "fout") and d.real_transform != "none" and not d.real_random,
-            f"init={d.init!r} has Re A = 0, which real_transform={d.real_transform!r} lifts to -1e-4.",
-        ),
-        (
-            d.real_transform == "none",
-            "real_transform='none' does not bound Re A: training can make it positive, and the kernel "
-            "then grows exponentially with length.",
-        ),
-        (
-            d.real_transform == "relu",
-            "real_transform='relu' has no gradient below 0: a mode that gets there stays at -1e-4.",
-        ),
-        (
-            d.imag_transform != "none",
-            f"imag_transform={d.imag_transform!r} keeps Im A above 0: a mode at 0 starts at 1e-4, and no mode can "
-            "turn the other way.",
-        ),
-        (
-            d._may_be_unstable(),
-            f"discretization={d.discretization!r} is stable for small steps only: training can leave that region.",
-        ),
-        (
-            d.discretization == "dirac",
-            "discretization='dirac' has no factor dt in B: at the start its output is about 1/dt times "
-            "larger than that of zoh or bilinear.",
-        ),
-        (d.bidirectional, "bidirectional=True sees later inputs: it has no step-by-step form."),
+        *caveats_of_start(d.init, d.real_transform, d.imag_transform, d.discretization, real_random=d.real_random),
+        (d.bidirectional, SEES_LATER),
     ]
 
 
@@ -260,22 +227,19 @@ class DiagonalSSM(DiagonalSiso):
 
     def __init__(self, description: Diagonal, width: int, seed: int) -> None:
         d = description
-        D = torch.randn(width, generator=generator(seed_for(seed, "D"))) if d.skip else None
+        D = draw_skip(width, seed) if d.skip else None
         super().__init__(width=width, D=D, bidirectional=d.bidirectional)
         self.description = d
         copies, modes = d.n_ssm or width, d.state // 2
         A = self._initial_a(copies, seed)
         self.register_own("A_re", TRANSFORMS[d.real_transform].inverse(-A.real).float(), d.lr_A)
-        self.register_own("A_im", TRANSFORMS[d.imag_transform].inverse(A.imag).float(), d.lr_A)
+        self.register_own("A_im", TRANSFORMS[d.imag_transform].inverse(A.imag).float(), d.lr_A if d.train_imag else 0)
         B = initial_b(d.B_init, d.init, copies, d.state, generator(seed_for(seed, "B")))
         self.register_own("B", torch.view_as_real(B.to(torch.cfloat)), d.lr_B)
         steps = (width, 1) if d.dt_tied else (width, modes)
         dt = draw_step_size(steps, d.dt_min, d.dt_max, d.dt_transform, generator(seed_for(seed, "dt")))
         self.register_own("inv_dt", dt, d.lr_dt)
-        C = [
-            C_INITS[d.C_init]((width, modes), generator(seed_for(seed, name)))
-            for name in ("C", "C reverse")[: 1 + d.bidirectional]
-        ]
+        C = [C_INITS[d.C_init]((width, modes), generator(seed_for(seed, name))) for name in names_of_c(d.bidirectional)]
         self.register_weight("C", torch.view_as_real(torch.stack(C)), d.lr_C)
 
     def _initial_a(self, copies: int, seed: int) -> Complex[Tensor, "copies N"]:

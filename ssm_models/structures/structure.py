@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
-from descriptions import ImpossibleError
+from descriptions import ImpossibleError, seed_for
 
 #: (u (B, H), state) -> (y (B, H), state)
 Stepper = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -117,7 +117,7 @@ class SSM(nn.Module, ABC):
         """Closed loop: after `u`, every output is the next input. The first output returned is the one at L-1.
 
         A layer whose output at k predicts u_{k+1} continues the sequence so, as SpaceTime's decoder does
-        (Zhang et al. 2023, arXiv:2302.09489).
+        (Zhang et al. 2023, arXiv:2303.09489).
         """
         y, state = self.chunk(u, self.initial_state(u.shape[0]))
         outputs, step = [y[:, -1]], self.stepper()
@@ -156,3 +156,17 @@ def _detached(x: Tensor | None) -> Tensor | None:
 def generator(seed: int) -> torch.Generator:
     """A CPU generator of its own."""
     return torch.Generator().manual_seed(seed)
+
+
+def draw_skip(width: int, seed: int) -> Float[Tensor, " {width}"]:
+    """D ~ N(0, 1) of each channel, the same for all structures of one seed."""
+    return torch.randn(width, generator=generator(seed_for(seed, "D")))
+
+
+def names_of_c(bidirectional: bool) -> tuple[str, ...]:
+    """What the generators of C are named after, so that the forward one is the same with and without a reverse."""
+    return ("C", "C reverse") if bidirectional else ("C",)
+
+
+#: The caveat of every bidirectional layer.
+SEES_LATER = "bidirectional=True sees later inputs: it has no step-by-step form."
