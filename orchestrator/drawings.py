@@ -72,6 +72,6 @@ def _basis(found: Inspection, ssm: SSM, modes: probe.Modes | None, title: str) -
     if dt is None:
         seen = (np.abs(states) > 0.01 * np.abs(states).max(axis=1, keepdims=True)).any(axis=0)
         states = states[:, : max(16, int(np.flatnonzero(seen).max(initial=0)) + 1)]
-    where = f"channel {channel}" + ("" if dt is None else f" with dt = {dt:.2g}")
+    where = f"channel {channel}" + ("" if dt is None else f" with dt\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{dt:.2g}")
     marks = [] if dt is None else [(found.window / dt, f"{found.window}/dt")]
     return pictures.basis(states, [f"state {n}" for n in numbers], f"{title}, {where}", marks=marks)

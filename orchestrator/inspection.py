@@ -212,7 +212,9 @@ def _late(modes: list[probe.Modes], lag: int, window: int) -> list[str]:
 
 def _memory(modes: list[probe.Modes], length: int) -> list[str]:
     found, longest = [], max(float(layer.memory.max()) for layer in modes)
-    if longest < length:
+    if longest == 0:
+        found.append(f"All modes are 0: nothing is remembered after {modes[0].after.shape[1]} steps.")
+    elif longest < length:
         found.append(f"No mode remembers the whole sequence: of its {length} steps at most {longest:.3g}.")
     if growing := _fraction([np.abs(layer.after) > 1 + 1e-9 for layer in modes]):
         found.append(f"{growing:.1%} of the modes grow: |ā| > 1.")

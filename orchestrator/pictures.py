@@ -91,8 +91,9 @@ def _before(axes: Axes, values: Complex, dt: Real, norm: LogNorm | None) -> None
     sizes, ends = np.abs(values.imag), sorted({float(dt.max()), float(dt.min())})
     for step, dashes in zip(ends[::-1], ("dashed", "dotted"), strict=False):
         if math.pi / step <= 1.3 * sizes.max():
-            label = f"π/dt at dt = {step:.2g}"
-            axes.axhline(math.pi / step, color=GREY, linestyle=dashes, linewidth=1, label=label)
+            for sign, label in ((1, f"π/dt at dt = {step:.2g}"), (-1, None)):
+                if sign > 0 or values.imag.min() < 0:
+                    axes.axhline(sign * math.pi / step, color=GREY, linestyle=dashes, linewidth=1, label=label)
     if sizes.max() > 20 * np.median(sizes) > 0:
         _log_from_zero(axes, float(np.median(sizes)), float(sizes.max()), float(values.imag.min()))
     elif np.ptp(values.imag) == 0:
@@ -213,7 +214,7 @@ def time_scales(
         for (at, mark), dashes in zip(marks, ("dashed", "dotted"), strict=False):
             label = mark if axes is panels[0] else None
             axes.axvline(at, color="black", linestyle=dashes, linewidth=1, label=label)
-        axes.set(xscale="log", ylabel=f"% of {of}", xlim=(bins[0], bins[-1]))
+        axes.set(xscale="log", ylabel=f"% of {of}", xlim=(bins[0], bins[-1]), ylim=(0, None if len(inside) else 100))
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=1.4)
         _plain_numbers(axes.xaxis, bins[-1] / bins[0])
     panels[-1].set_xlabel("steps")

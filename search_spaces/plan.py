@@ -115,9 +115,9 @@ def _variant(study: Study, cell: Cell, baseline: Cell, settled: list[tuple[On, R
         except (ImpossibleError, MistakeError) as reason:  # each level is right somewhere: these do not go together
             reasons[on.name] = str(reason)
     void = [path for path in cell if not _applies(path, cell, baseline)]
-    levels = {path: level for path, level in cell.items() if path not in void and _differs(path, cell, baseline)}
+    levels = {path: cell[path] for path in cell if path not in void and _differs(path, cell, baseline)}
     return _Variant(
-        cell=_name({path: level for path, level in cell.items() if path in levels or path in void}, study),
+        cell=_name({path: cell[path] for path in cell if path in levels or path in void}, study),
         name=_name(levels, study),
         levels=levels,
         void=tuple(path.rsplit(".", 1)[-1] for path in void),
@@ -205,8 +205,7 @@ def _settled(study: Study, on: On) -> Recipe:
 
 
 def _fit(recipe: Recipe, on: On) -> Recipe:
-    spec = on.task.spec
-    return replace(recipe, model=fit_to(recipe.model, tokens=spec.tokens, pooled=spec.pooled))
+    return replace(recipe, model=fit_to(recipe.model, tokens=on.task.spec.tokens, pooled=on.task.spec.pooled))
 
 
 def _name(cell: Cell, study: Study) -> str:
@@ -226,8 +225,7 @@ def _trials(study: Study, arms: tuple[Arm, ...]) -> Iterator[Trial]:
     for seed in study.seeds:
         for on in study.on:
             for arm in arms:
-                if on.name in arm.recipes:
-                    recipe = arm.recipes[on.name]
+                if (recipe := arm.recipes.get(on.name)) is not None:
                     yield Trial(
                         task=on.task,
                         model=recipe.model,
@@ -260,18 +258,14 @@ def _mistakes(study: Study) -> list[str]:
 
 def _homes(study: Study, axis: Axis) -> list[Recipe]:
     """Recipes in which an axis has its field: the baseline, on any task, and what the axes above turn it into."""
-    found = [study.baseline, *_on_tasks(study)]
+    found = [study.baseline]
+    for on in study.on:
+        with suppress(ImpossibleError, MistakeError):  # reported for the task
+            found += [_settled(study, on)] if on.settings else []
     for above in sorted(study.axes, key=lambda other: len(other.path)):
         if axis.path.startswith(above.path + "."):
             found += [made for start in found for made in _with_levels(start, above)]
     return [recipe for recipe in found if exists(recipe, axis.path)]
-
-
-def _on_tasks(study: Study) -> Iterator[Recipe]:
-    for on in study.on:
-        if on.settings:
-            with suppress(ImpossibleError, MistakeError):  # reported for the task
-                yield _settled(study, on)
 
 
 def _with_levels(start: Recipe, axis: Axis) -> Iterator[Recipe]:
@@ -280,28 +274,25 @@ def _with_levels(start: Recipe, axis: Axis) -> Iterator[Recipe]:
             yield replace_all(start, {axis.path: level})[0]
 
 
-def _axis_mistakes(study: Study, axis: Axis) -> list[str]:
+def _axis_mistakes(study: Study, axis: Axis) -> Iterator[str]:
     homes = _homes(study, axis)
     if not homes:
         try:
             read(study.baseline, axis.path)
         except MistakeError as mistake:
-            return [f"Axis: {mistake}"]
-    found = []
-    for level in axis.levels:
+            yield f"Axis: {mistake}"
+    for level in axis.levels if homes else ():
         reasons = [_level_mistake(recipe, axis.path, level) for recipe in homes]
-        if all(reason is not None for reason in reasons):
-            found.append(f"Axis {axis.path!r}: {reasons[0]}")
-    return found
+        if None not in reasons:
+            yield f"Axis {axis.path!r}: {reasons[0]}"
 
 
 def _level_mistake(recipe: Recipe, path: str, level: Any) -> str | None:
-    try:
-        replace_all(recipe, {path: level})
-    except ImpossibleError:
-        return None
-    except MistakeError as mistake:
-        return str(mistake)
+    with suppress(ImpossibleError):
+        try:
+            replace_all(recipe, {path: level})
+        except MistakeError as mistake:
+            return str(mistake)
     return None
 
 

@@ -134,10 +134,10 @@ def discretize_dense(
 
 def largest_stable_dt(named: str | GBT, A: Complex[Tensor, "*S"]) -> float:
     """The step above which some mode of a decaying A grows under this rule; infinity for an A-stable rule."""
-    rule = rule_of(named)
-    if not isinstance(rule, GBT) or rule.alpha >= 0.5:
+    rule, moving = rule_of(named), A[A != 0]  # a mode at 0 keeps its value at any step
+    if not isinstance(rule, GBT) or rule.alpha >= 0.5 or not moving.numel():
         return math.inf
-    return (2 * A.real.abs() / ((1 - 2 * rule.alpha) * A.abs() ** 2)).min().item()
+    return (2 * moving.real.abs() / ((1 - 2 * rule.alpha) * moving.abs() ** 2)).min().item()
 
 
 class _Diagonal(Algebra):

@@ -20,11 +20,12 @@ else depends on L; the published algorithm trains C (1 - A_bar^L) instead, for o
 The series are evaluated on a circle |z| = rho < 1: tap l times rho^l, FFT, (1) at each point, inverse FFT, and the
 weights off again. Of M points, tap l + M falls on tap l with a factor rho^M, and rounding grows by rho^-L:
 
-    double precision    M >= 4L,  rho^L = 1e-3:   both below 1e-11 of the largest tap (measured)
-    single precision    M >=  L,  rho^L = 1e-8:   both below 2e-7, with the FFTs in double precision
+    for a kernel in double precision    M >= 4L,  rho^L = 1e-3:   both below 1e-11 of the largest tap (measured)
+    for a kernel in single precision    M >=  L,  rho^L = 1e-8:   both below 2e-7
 
 Nothing is near a pole there: h k_PP = P^* (s - Lambda)^-1 P with Re s > 0 has a real part >= 0 while Re Lambda <= 0.
-In single precision C, k_CB and k_CP are computed in it. k_PB and k_PP are not: their rounding would grow to 8e-6.
+All is computed in double precision, whatever that of the kernel: from k_uv in single precision, (1) is wrong by up to
+8e-6 of the largest tap.
 """
 
 import math
@@ -62,11 +63,11 @@ def woodbury_kernel(system: LowRankSystem, length: int) -> Float[Tensor, "S {len
     Lambda, P, B, C, dt = system
     log_a, gain = discretize_diagonal("bilinear", Lambda, dt)
     inputs = gain[:, None] * torch.cat([B[:, None], P], dim=1)  # g B and g P_r: (H, 1 + R, n)
-    from_c, from_p = 2 * C.transpose(0, 1), 2 * P.conj()
+    from_c, from_p, dtype = 2 * C.transpose(0, 1).to(P.dtype), 2 * P.conj(), C.real.dtype
     channels = max(1, _PART_BYTES // (8 * length)) if log_a.device.type == "cpu" else log_a.shape[0]
     parts = [slice(i, i + channels) for i in range(0, log_a.shape[0], channels)]
     with torch.autocast(log_a.device.type, enabled=False):
-        taps = [_kernel(log_a[i], inputs[i], from_c[i], from_p[i], length) for i in parts]
+        taps = [_kernel(log_a[i], inputs[i], from_c[i], from_p[i], length, dtype).to(dtype) for i in parts]
         return torch.cat(taps).permute(1, 2, 0)
 
 
@@ -76,6 +77,7 @@ def _kernel(
     from_c: Complex[Tensor, "H S n"],
     from_p: Complex[Tensor, "H R n"],
     length: int,
+    dtype: torch.dtype,
 ) -> Float[Tensor, "H S {length}"]:
     """All k_uv as in `vandermonde`, with l = iM + j, from (u a^{iM}) and (v a^j)."""
     M = 2 ** round(math.log2(length) / 2)
@@ -85,14 +87,13 @@ def _kernel(
     late, early = a[..., :rows], a[..., rows:]
     c, p = _left(from_c, late), _left(from_p, late)
     b, q = _right(inputs[:, :1], early), _right(inputs[:, 1:], early)
-    k_cb, k_cp = _product_of(c, b.to(c.dtype), length), _product_of(c, q.to(c.dtype), length)
-    k_pb, k_pp = _product_of(p, b, length), _product_of(p, q, length)
-    return k_cb[:, :, 0] - feedback(k_cp, k_pp, k_pb[:, :, 0])
+    k_cb, k_cp, k_pb, k_pp = (_taps(u, v, length) for u in (c, p) for v in (b, q))
+    return k_cb[:, :, 0] - feedback(k_cp, k_pp, k_pb[:, :, 0], dtype)
 
 
 def _left(u: Complex[Tensor, "H U n"], a: Complex[Tensor, "H n rows"]) -> Float[Tensor, "H U rows N"]:
-    """Re and -Im of u_n a_n^{iM}, in the precision of u."""
-    left = (u[..., None] * a[:, None].to(u.dtype)).transpose(2, 3)
+    """Re and -Im of u_n a_n^{iM}."""
+    left = (u[..., None] * a[:, None]).transpose(2, 3)
     return torch.cat([left.real, -left.imag], dim=-1)
 
 
@@ -102,7 +103,7 @@ def _right(v: Complex[Tensor, "H V n"], a: Complex[Tensor, "H n M"]) -> Float[Te
     return torch.cat([right.real, right.imag], dim=1)
 
 
-def _product_of(
+def _taps(
     left: Float[Tensor, "H U rows N"], right: Float[Tensor, "H N V M"], length: int
 ) -> Float[Tensor, "H U V {length}"]:
     """Re sum_n u_n a_n^{iM+j} v_n for l = iM + j below the length."""
@@ -113,10 +114,10 @@ def _product_of(
 
 
 def feedback(
-    k_cp: Float[Tensor, "H S R L"], k_pp: Float[Tensor, "H R R L"], k_pb: Float[Tensor, "H R L"]
+    k_cp: Float[Tensor, "H S R L"], k_pp: Float[Tensor, "H R R L"], k_pb: Float[Tensor, "H R L"], dtype: torch.dtype
 ) -> Float[Tensor, "H S L"]:
-    """h k_CP (1 + h k_PP)^-1 k_PB mod z^L, in the precision of k_CP; see (1)."""
-    y: Tensor = _Feedback.apply(k_cp, k_pp, k_pb)[0]  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """h k_CP (1 + h k_PP)^-1 k_PB mod z^L, as exact as a kernel in `dtype` needs it; see (1)."""
+    y: Tensor = _Feedback.apply(k_cp, k_pp, k_pb, dtype)[0]  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return y
 
 
@@ -128,12 +129,12 @@ class _Circle(NamedTuple):
     h: Complex[Tensor, " F"]  # (1 + z) / 2 on the half circle
 
     def values(self, k: Float[Tensor, "*S L"]) -> Complex[Tensor, "*S F"]:
-        """Of the series with taps k_l rho^-l on the unit circle, that is, of k_l rho^l on this one."""
+        """k(z) at the points of the half circle."""
         y: Tensor = torch.fft.rfft(k * self.weight, n=self.points)
         return y
 
     def taps(self, values: Complex[Tensor, "*S F"]) -> Float[Tensor, "*S L"]:
-        """The taps times rho^2l: the adjoint of `values`, up to a factor."""
+        """rho^2l k_l of these k(z); so weighted, it is the adjoint of `values` up to a factor."""
         y: Tensor = torch.fft.irfft(values, n=self.points)[..., : self.weight.shape[0]]
         return y * self.weight
 
@@ -161,30 +162,28 @@ class _Feedback(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(k_cp: Tensor, k_pp: Tensor, k_pb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        circle = _circle(k_cp.shape[-1], k_cp.dtype, k_cp.device)
+    def forward(k_cp: Tensor, k_pp: Tensor, k_pb: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        circle = _circle(k_cp.shape[-1], dtype, k_cp.device)
         cp, pp, pb = (circle.values(k) for k in (k_cp, k_pp, k_pb))
         inverse = circle.h * _inverse_of_one_plus(circle.h * pp)
         s, t = _product(inverse, pb[:, :, None]), _product(cp, inverse)
-        y = circle.taps(_product(cp, s)[:, :, 0]) / circle.weight**2
-        return y.to(k_cp.dtype), s, t
+        return circle.taps(_product(cp, s)[:, :, 0]) / circle.weight**2, s, t
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
         _, s, t = output
         ctx.mark_non_differentiable(s, t)
         ctx.save_for_backward(s, t)
-        ctx.length, ctx.dtype = inputs[0].shape[-1], inputs[0].dtype
+        ctx.length, ctx.dtype = inputs[0].shape[-1], inputs[3]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-        s, t = (x.conj().resolve_conj() for x in ctx.saved_tensors)
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+        s, t = (x.transpose(1, 2).conj().resolve_conj() for x in ctx.saved_tensors)
         circle = _circle(ctx.length, ctx.dtype, dy.device)
-        g = circle.values(dy / circle.weight**2)
-        dpb = _product(t.transpose(1, 2), g[:, :, None])
-        dcp, dpp = _product(g[:, :, None], s.transpose(1, 2)), -_product(dpb, s.transpose(1, 2))
-        return circle.taps(dcp).to(ctx.dtype), circle.taps(dpp), circle.taps(dpb[:, :, 0])
+        g = circle.values(dy / circle.weight**2)[:, :, None]
+        dpb = _product(t, g)
+        return circle.taps(_product(g, s)), circle.taps(-_product(dpb, s)), circle.taps(dpb[:, :, 0]), None
 
 
 def _inverse_of_one_plus(q: Complex[Tensor, "H R R F"]) -> Complex[Tensor, "H R R F"]:

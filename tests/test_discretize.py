@@ -97,6 +97,12 @@ def test_an_explicit_rule_is_stable_up_to_its_largest_step_and_not_above(alpha: 
         assert bool((log_a.real < 0).all()) == stable
 
 
+def test_a_mode_at_zero_sets_no_limit_and_one_on_the_imaginary_axis_allows_no_step() -> None:
+    assert largest_stable_dt("forward_euler", c128(0j)) == math.inf
+    assert largest_stable_dt("forward_euler", c128(0j, -0.5 + 0j)) == 4
+    assert largest_stable_dt("forward_euler", c128(0j, 3j)) == 0
+
+
 def test_the_published_limits_of_forward_euler() -> None:
     for init, limit in (("lin", 1.05e-4), ("inv", 6.1e-7), ("quad", 6.3e-7), ("real", 6.25e-2)):
         found = largest_stable_dt("forward_euler", INITS[init](1, 64, torch.Generator()))

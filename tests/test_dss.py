@@ -166,7 +166,6 @@ def test_both_step_sizes_start_equal_and_are_two_parameters() -> None:
         ({"state": 0}, "state=0"),
         ({"n_ssm": 0}, "n_ssm=0"),
         ({"lr_C": -1.0}, "lr_C=-1.0"),
-        ({"dt_min": 1.0}, "dt_min <= dt_max"),
     ],
 )
 def test_mistakes_are_named(fields: dict[str, object], says: str) -> None:

@@ -23,7 +23,7 @@ from orchestrator import drawings, inspection, inspection_page, pictures, probe
 from orchestrator.train import _Run
 from search_spaces import Axis, On, Plan, plan
 from ssm_models import SSM, Diagonal, ModelConfig
-from ssm_models.structures import STRUCTURES, Spectrum
+from ssm_models.structures import STRUCTURES, Shift, Spectrum
 from tasks import Delay
 
 LENGTH = 96
@@ -195,6 +195,12 @@ def test_a_memory_shorter_than_the_sequence_is_warned_of(length, warned):
     assert [w for w in found.warnings if "No mode remembers the whole sequence" in w] == (
         [f"No mode remembers the whole sequence: of its {length} steps at most 200."] if warned else []
     )
+
+
+def test_a_finite_response_is_not_said_to_have_no_memory():
+    made = planned(Shift(state=8))
+    found, _ = inspection.inspect(made, *inspection.find_arm(made, None, None), length=20)
+    assert found.warnings == ("All modes are 0: nothing is remembered after 8 steps.",)
 
 
 class Growing(SSM):

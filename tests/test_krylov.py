@@ -31,7 +31,7 @@ def system(channels: int = H, size: int = N, systems: int = 2) -> tuple[Tensor, 
         noise(channels, size, size, dtype=torch.float64),
         noise(channels, size, size, dtype=torch.float64, seed=2),
     )
-    generator = skew - skew.mT - 0.2 * low @ low.mT - 0.02 * torch.eye(size)
+    generator = skew - skew.mT - 0.002 * low @ low.mT - 0.001 * torch.eye(size)
     A = torch.linalg.matrix_exp(0.3 * generator)
     b, c = (
         noise(channels, size, dtype=torch.float64, seed=3),
@@ -108,13 +108,13 @@ def test_chunk_parts_are_those_of_the_steps(length: int, dtype: torch.dtype) -> 
     driven = sequential_dense(A, b * u[..., None], zero)
     free = sequential_dense(A, torch.zeros(2, length, H, N).double(), x)
     narrow, state = u.to(dtype), x.to(dtype)
-    for value, truth in (
-        (driven_state(narrow, A, b), driven[:, -1]),
-        (free_response(A, c[0].to(dtype), state, length), (c[0] * free).sum(dim=-1)),
-        (advanced(A, state, length), free[:, -1]),
+    for value, truth, size in (
+        (driven_state(narrow, A, b), driven[:, -1], driven.abs().max()),
+        (free_response(A, c[0].to(dtype), state, length), (c[0] * free).sum(dim=-1), x.abs().max()),
+        (advanced(A, state, length), free[:, -1], x.abs().max()),  # by then it has all but decayed
     ):
         assert value.dtype == dtype
-        assert error(value, truth) < TOLERANCE[dtype]
+        assert (value - truth).abs().max() < TOLERANCE[dtype] * size
 
 
 def test_gradients_of_chunk_parts_are_those_of_the_steps() -> None:

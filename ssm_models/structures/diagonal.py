@@ -33,10 +33,8 @@ from ssm_models.structures.copies import check_copies, check_sharing
 from ssm_models.structures.siso import DiagonalSiso, Recurrence
 from ssm_models.structures.starts import (
     caveats_of_start,
-    may_be_unstable,
+    refuse_start,
     refuse_transform_of_frozen,
-    refuse_unreachable,
-    refuse_unstable,
 )
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
 from ssm_models.structures.structure import SEES_LATER, Spectrum, draw_skip, generator, names_of_c
@@ -113,7 +111,8 @@ class Diagonal:
         check_step_size(self.dt_min, self.dt_max, self.dt_transform, self.lr_dt)
         self._refuse_random_indices()
         self._refuse_dead_knobs()
-        self._refuse_unreachable_starts()
+        transforms = {"real": self.real_transform, "imag": self.imag_transform}
+        refuse_start(self.init, self._extreme_modes, transforms, self.discretization, self.dt_max)
 
     def _refuse_random_indices(self) -> None:
         if self.imag_random and self.init not in LAWS:
@@ -165,13 +164,6 @@ class Diagonal:
                     f"bandlimit={self.bandlimit:g} leaves out no mode: the fastest is at {fastest:.2g} of the sampling "
                     f"limit at dt_max={self.dt_max:g}."
                 )
-
-    def _refuse_unreachable_starts(self) -> None:
-        """Initial values that a transform cannot take, and step sizes at which the rule is unstable."""
-        if "sigmoid" in (self.real_transform, self.imag_transform) or may_be_unstable(self.discretization):
-            modes = self._extreme_modes()
-            refuse_unreachable(self.init, modes, self.real_transform, self.imag_transform)
-            refuse_unstable(self.discretization, self.init, modes, self.dt_max)
 
     def _extreme_modes(self) -> Complex[Tensor, " N"]:
         """Initial eigenvalues as far out as this description can draw them."""

@@ -12,6 +12,7 @@ also make B = V^-1 B' and C = C' V.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Complex, Float
@@ -25,9 +26,8 @@ from ssm_models.projections import INPUT_PROJECTIONS, OUTPUT_PROJECTIONS, basis_
 from ssm_models.structures.shared_state import DiagonalSharedState, System
 from ssm_models.structures.starts import (
     caveats_of_start,
+    refuse_start,
     refuse_transform_of_frozen,
-    refuse_unreachable,
-    refuse_unstable,
 )
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
 from ssm_models.structures.structure import SEES_LATER, Spectrum, draw_skip, generator, names_of_c
@@ -88,9 +88,9 @@ class MIMO:
         self._refuse_blocks()
         refuse_transform_of_frozen("real", self.real_transform, "none", self.lr_A)
         refuse_transform_of_frozen("imag", self.imag_transform, "none", self.lr_A)
-        modes = extreme_modes(self.init, self.block_size)
-        refuse_unreachable(self.init, modes, self.real_transform, self.imag_transform)
-        refuse_unstable(self.discretization, self.init, modes, self.dt_max)
+        transforms = {"real": self.real_transform, "imag": self.imag_transform}
+        modes = partial(extreme_modes, self.init, self.block_size)
+        refuse_start(self.init, modes, transforms, self.discretization, self.dt_max)
 
     def _refuse_blocks(self) -> None:
         if self.state % (2 * self.blocks):

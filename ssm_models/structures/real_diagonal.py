@@ -30,9 +30,8 @@ from ssm_models.structures.copies import check_copies, check_sharing
 from ssm_models.structures.siso import DiagonalSiso, Recurrence
 from ssm_models.structures.starts import (
     caveats_of_start,
+    refuse_start,
     refuse_transform_of_frozen,
-    refuse_unreachable,
-    refuse_unstable,
 )
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
 from ssm_models.structures.structure import SEES_LATER, Spectrum, draw_skip, generator, names_of_c
@@ -88,9 +87,14 @@ class RealDiagonal:
         check_step_size(self.dt_min, self.dt_max, self.dt_transform, self.lr_dt)
         refuse_transform_of_frozen("real", self.real_transform, "exp", self.lr_A)
         self._refuse_dead_knobs()
-        fastest = torch.tensor([-REAL_INITS[self.init].fastest(self.state) + 0j])
-        refuse_unreachable(self.init, fastest, self.real_transform, "none")
-        refuse_unstable(self.discretization, self.init, fastest, self.dt_max)
+        fastest = -REAL_INITS[self.init].fastest(self.state)
+        refuse_start(
+            self.init,
+            lambda: torch.tensor([fastest + 0j], dtype=torch.complex128),
+            {"real": self.real_transform},
+            self.discretization,
+            self.dt_max,
+        )
 
     def _refuse_dead_knobs(self) -> None:
         varied = self.init == "rand" or self.B_init == "normal"

@@ -1,6 +1,7 @@
 """What structures with a continuous-time diagonal A check about its start, and say about it."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Complex
@@ -24,24 +25,31 @@ def refuse_transform_of_frozen(part: str, transform: str, default: str, lr_A: fl
         )
 
 
-def refuse_unreachable(
-    init: str | InitWithParameters, modes: Complex[Tensor, " N"], real_transform: str, imag_transform: str
+def refuse_start(
+    init: str | InitWithParameters,
+    modes: Callable[[], Complex[Tensor, " N"]],
+    transforms: dict[str, str],
+    discretization: str | GBT,
+    dt_max: float,
 ) -> None:
-    """Raise `ImpossibleError` where a transform cannot take the initial eigenvalues, the farthest being `modes`."""
-    for part, transform, values in (("real", real_transform, -modes.real), ("imag", imag_transform, modes.imag)):
+    """Raise `ImpossibleError` where the initial eigenvalues cannot be stored, or grow at the largest initial step.
+
+    `modes()` makes eigenvalues as far out as the init can draw them, if they matter; `transforms` is that of each
+    part ("real", "imag").
+    """
+    bounded = any(TRANSFORMS[transform].below < math.inf for transform in transforms.values())
+    if not bounded and not may_be_unstable(discretization):
+        return
+    A = modes()
+    for part, values in (("real", -A.real), ("imag", A.imag)):
+        transform = transforms.get(part, "none")
         below = TRANSFORMS[transform].below
         if below < math.inf and (extreme := values.max().item()) >= below:
             raise ImpossibleError(
                 f"{part}_transform={transform!r} stays below {below:g}, but init={init!r} starts "
                 f"|{part[:2].capitalize()} A| at up to {extreme:.3g}."
             )
-
-
-def refuse_unstable(
-    discretization: str | GBT, init: str | InitWithParameters, modes: Complex[Tensor, " N"], dt_max: float
-) -> None:
-    """Raise `ImpossibleError` where the largest initial step makes an initial mode grow."""
-    limit = largest_stable_dt(discretization, modes[modes.abs() > 0])
+    limit = largest_stable_dt(discretization, A)
     if dt_max > limit:
         raise ImpossibleError(
             f"discretization={discretization!r} is unstable for init={init!r} at steps above {limit:.2g}, "

@@ -30,10 +30,10 @@ STEP_TRANSFORMS: dict[str, StepTransform] = {
 
 def check_step_size(dt_min: float, dt_max: float, dt_transform: str, lr_dt: float | None) -> None:
     """Raise for a range that is none, an unknown transform, and a transform of a step size that is not trained."""
-    require(
-        0 < dt_min <= dt_max < math.inf,
-        f"dt_min={dt_min:g}, dt_max={dt_max:g}: it must hold that 0 < dt_min <= dt_max.",
-    )
+    for name, end in (("dt_min", dt_min), ("dt_max", dt_max)):
+        require(0 < end < math.inf, f"{name}={end:g}: it must hold that 0 < {name} < inf.")
+    if dt_min > dt_max:
+        raise ImpossibleError(f"dt_min={dt_min:g}, dt_max={dt_max:g}: it must hold that dt_min <= dt_max.")
     one_of("dt_transform", dt_transform, STEP_TRANSFORMS)
     if lr_dt == 0 and dt_transform != "exp":
         raise ImpossibleError(
