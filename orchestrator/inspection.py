@@ -133,7 +133,8 @@ def _check_task(planned: Plan, task: str | None) -> None:
 
 def _modes(ssms: list[SSM]) -> tuple[list[probe.Modes], list[str]]:
     try:
-        return [probe.modes(ssm) for ssm in ssms], []
+        modes = [probe.modes(ssm) for ssm in ssms]
+        return modes, [note for note in dict.fromkeys(layer.note for layer in modes) if note]
     except ImpossibleError as reason:
         return [], [f"There is no spectrum: {reason}"]
 

@@ -26,11 +26,13 @@ class Modes:
     before  discretisation, (R, N), A; None in discrete time
     after   discretisation, (R, N), A_bar
     dt      (R, 1) or (R, N); None where `before` is
+    note    what to know before believing them, or nothing
     """
 
     before: Complex | None
     after: Complex
     dt: Real | None
+    note: str = ""
 
     @property
     def memory(self) -> Real:
@@ -68,8 +70,10 @@ def modes(ssm: SSM) -> Modes:
     found = ssm.spectrum()
     after = found.A_bar.cpu().numpy().astype(np.complex128)
     if found.A is None or found.dt is None:
-        return Modes(None, after, None)
-    return Modes(found.A.cpu().numpy().astype(np.complex128), after, found.dt.cpu().numpy().astype(np.float64))
+        return Modes(None, after, None, found.note)
+    return Modes(
+        found.A.cpu().numpy().astype(np.complex128), after, found.dt.cpu().numpy().astype(np.float64), found.note
+    )
 
 
 def spread(found: Modes | None, width: int, count: int) -> list[tuple[int, float | None]]:

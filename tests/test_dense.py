@@ -16,7 +16,7 @@ from ssm_models.discretize import DISCRETIZATIONS, GBT
 from ssm_models.hippo import HIPPO
 from ssm_models.init import INIT_NAMES, INITS, LAWS, Mixed
 from ssm_models.ptd import PTD
-from ssm_models.structures.dense import Dense, DenseSSM, largest_entry
+from ssm_models.structures.dense import Dense, DenseLayer, largest_entry
 from ssm_models.structures.dense_siso import block_diagonal
 from ssm_models.structures.dplr import DPLR
 
@@ -26,7 +26,7 @@ SMALL_STEPS = {"dt_min": 1e-5, "dt_max": 1e-3}
 BLOCKS = [*LAWS, "real"]
 
 
-def layer(width: int = 3, seed: int = 0, **fields: object) -> DenseSSM:
+def layer(width: int = 3, seed: int = 0, **fields: object) -> DenseLayer:
     fields = {"state": 8, **fields}
     if fields.get("init", "legs") not in HIPPO:
         fields.setdefault("B_init", "ones")

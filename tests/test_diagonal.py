@@ -19,7 +19,7 @@ from ssm_models.hippo import normal_form
 from ssm_models.init import INITS, Mixed
 from ssm_models.inputs import C_INITS
 from ssm_models.kernel import vandermonde_direct
-from ssm_models.structures.diagonal import DiagonalSSM
+from ssm_models.structures.diagonal import DiagonalLayer
 from ssm_models.transform import TRANSFORMS
 
 torch.set_num_threads(1)
@@ -28,7 +28,7 @@ SCIPY = {"forward_euler": "euler", "backward_euler": "backward_diff"}
 STEPS = {"forward_euler": {"dt_min": 1e-6, "dt_max": 2e-5}}  # stable for every law at N = 8
 
 
-def layer(width: int = 3, seed: int = 0, **fields: object) -> DiagonalSSM:
+def layer(width: int = 3, seed: int = 0, **fields: object) -> DiagonalLayer:
     return Diagonal(**{"state": 8, **fields}).build(width, seed)
 
 
@@ -40,7 +40,7 @@ def error(value: Tensor, truth: Tensor) -> float:
     return ((value - truth).abs().max() / truth.abs().max().clamp(min=1e-300)).item()
 
 
-def dense_kernel(ssm: DiagonalSSM, h: int, length: int) -> np.ndarray:
+def dense_kernel(ssm: DiagonalLayer, h: int, length: int) -> np.ndarray:
     """Taps of channel h from the real dense system of size N: each mode is a 2 x 2 block on (Re x, Im x)."""
     description = ssm.description
     A, dt = ssm.eigenvalues()[h].detach().numpy(), math.exp(ssm.inv_dt[h].item())

@@ -17,7 +17,7 @@ from ssm_models.hippo import normal_form
 from ssm_models.init import Mixed
 from ssm_models.ptd import PTD
 from ssm_models.structures import dplr
-from ssm_models.structures.dplr import DPLR, DPLRSSM, STARTS
+from ssm_models.structures.dplr import DPLR, STARTS, DPLRLayer
 from ssm_models.transform import TRANSFORMS
 from ssm_models.woodbury import woodbury_kernel
 
@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 TOLERANCE = {torch.float64: (1e-9, 1e-9), torch.float32: (5e-6, 5e-5)}
 
 
-def layer(width: int = 3, seed: int = 0, **fields: object) -> DPLRSSM:
+def layer(width: int = 3, seed: int = 0, **fields: object) -> DPLRLayer:
     return DPLR(**{"state": 8, **fields}).build(width, seed)  # type: ignore[arg-type]
 
 

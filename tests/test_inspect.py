@@ -22,7 +22,7 @@ from descriptions import ImpossibleError, MistakeError, replace_all
 from orchestrator import drawings, inspection, inspection_page, pictures, probe
 from orchestrator.train import _Run
 from search_spaces import Axis, On, Plan, plan
-from ssm_models import SSM, Diagonal, ModelConfig
+from ssm_models import DPLR, SSM, Dense, Diagonal, ModelConfig
 from ssm_models.structures import STRUCTURES, Shift, Spectrum
 from tasks import Delay
 
@@ -584,3 +584,9 @@ assert not {{"ray", "mlflow", "matplotlib.pyplot"}} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (study_file.parent / "out" / "basis.svg").exists()
+
+
+def test_eigenvalues_that_rounding_moves_come_with_a_warning():
+    assert any("far from normal" in warning for warning in inspected(DPLR(state=32)).warnings)
+    assert not any("far from normal" in warning for warning in inspected(DPLR(state=32, init="fout")).warnings)
+    assert any("far from normal" in warning for warning in inspected(Dense(state=32)).warnings)

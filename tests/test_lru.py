@@ -16,7 +16,7 @@ from torch import Tensor
 from descriptions import ImpossibleError, MistakeError
 from ssm_models.scan import associative
 from ssm_models.structures.linear_rnn import LinearRNN, associative_one_matrix, glorot_within
-from ssm_models.structures.lru import LADDER, LRU, LRUSSM, PARAMETERIZATIONS, ring
+from ssm_models.structures.lru import LADDER, LRU, PARAMETERIZATIONS, LRULayer, ring
 from ssm_models.structures.shared_state import SharedState
 from ssm_models.structures.structure import Structure
 
@@ -153,7 +153,7 @@ def test_lambda_starts_uniformly_on_the_ring(name: str, r_min: float, r_max: flo
 
 def test_every_parameterization_starts_at_the_same_lambda() -> None:
     first, *others = (LRU(state=50, parameterization=name).build(2, seed=0) for name in PARAMETERIZATIONS)
-    assert isinstance(first, LRUSSM)
+    assert isinstance(first, LRULayer)
     for other in others:
         torch.testing.assert_close(other.eigenvalues(), first.eigenvalues(), rtol=1e-5, atol=1e-6)
         for name in ("B", "C", "D", "gamma_log"):
@@ -190,7 +190,7 @@ def test_inverse_of_a_parameterization(name: str) -> None:
     torch.testing.assert_close(forward(*inverse(nu, theta)), expected)
 
 
-def stationary_variance(ssm: LRUSSM, length: int) -> Tensor:
+def stationary_variance(ssm: LRULayer, length: int) -> Tensor:
     """E|x_n|^2 under white noise of unit variance on all channels, as the energy of the impulse responses."""
     a, B, _ = ssm.system()
     impulse = torch.cat([B.T[:, None], B.new_zeros(B.shape[1], length - 1, B.shape[0])], dim=1)

@@ -19,7 +19,7 @@ from ssm_models.discretize import DISCRETIZATIONS, GBT
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INITS, Mixed, initial_modes
 from ssm_models.projections import INPUT_PROJECTIONS, OUTPUT_PROJECTIONS, Basis, basis_of
-from ssm_models.structures.mimo import MIMO, MIMOSSM
+from ssm_models.structures.mimo import MIMO, MIMOLayer
 from ssm_models.structures.structure import SSM, Structure
 
 torch.set_num_threads(1)
@@ -43,7 +43,7 @@ VARIANTS: dict[str, dict[str, object]] = {
 }
 
 
-def layer(width: int = 3, seed: int = 0, **fields: object) -> MIMOSSM:
+def layer(width: int = 3, seed: int = 0, **fields: object) -> MIMOLayer:
     return MIMO(**{"state": 8, **fields}).build(width, seed)
 
 
@@ -134,7 +134,7 @@ def legs_normal(N: int) -> np.ndarray:
     return A
 
 
-def real_coordinates(ssm: MIMOSSM) -> tuple[np.ndarray, ...]:
+def real_coordinates(ssm: MIMOLayer) -> tuple[np.ndarray, ...]:
     """(Dt, B, C) of the real system of size P, in which A is block-diagonal: M diag(z, conj z) M^-1 with M unitary."""
     d = ssm.description
     V = block_diag(*basis_of(d.init, d.blocks, d.block_size).V.numpy())
@@ -190,7 +190,7 @@ def test_half_of_the_modes_is_the_full_system_of_conjugate_pairs(variant: str) -
     np.testing.assert_allclose(ssm(u).detach().numpy(), expected, atol=1e-10 * np.abs(expected).max())
 
 
-def taps(ssm: MIMOSSM, length: int) -> np.ndarray:
+def taps(ssm: MIMOLayer, length: int) -> np.ndarray:
     """2 Re C diag(a^l) B for each direction, term by term."""
     a, B, C = (x.detach().numpy() for x in ssm.system())
     return np.array([[(c @ np.diag(a**k) @ B).real for k in range(length)] for c in C])

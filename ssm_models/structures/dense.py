@@ -32,7 +32,7 @@ from ssm_models.discretize import GBT, check_discretization, discretize_dense, d
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INIT_NAMES, INITS, InitWithParameters, Mixed, check_init
 from ssm_models.inputs import C_INITS, check_b_init, check_c_init, initial_b
-from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal
+from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal, far_from_normal
 from ssm_models.structures.starts import may_be_unstable
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
 from ssm_models.structures.structure import Spectrum, generator
@@ -164,10 +164,10 @@ class Dense:
         ]
         return [sentence for holds, sentence in caveats if holds]
 
-    def build(self, width: int, seed: int) -> "DenseSSM":
+    def build(self, width: int, seed: int) -> "DenseLayer":
         """The layer. Each tensor has its own generator, so arms that differ in A start with one C, dt, D."""
         self.check(width)
-        return DenseSSM(self, width, seed)
+        return DenseLayer(self, width, seed)
 
 
 class Coordinates(NamedTuple):
@@ -211,7 +211,7 @@ def largest_entry(law: str, N: int, discretization: str | GBT, dt: float) -> flo
     return largest
 
 
-class DenseSSM(DenseSiso):
+class DenseLayer(DenseSiso):
     """The layer that a `Dense` describes."""
 
     A: Tensor  # parameters, or buffers where the description freezes them
@@ -257,7 +257,7 @@ class DenseSSM(DenseSiso):
         """
         A, dt = self._per_channel(torch.linalg.eigvals(self.A.detach().double())), self.dt()
         log_a, _ = discretize_diagonal(self.description.discretization, A, dt)
-        return Spectrum(torch.exp(log_a), A, dt)
+        return Spectrum(torch.exp(log_a), A, dt, far_from_normal(self.A.detach().double()))
 
     def _per_channel(self, tied: Tensor) -> Tensor:
         return tied.repeat(self.width // tied.shape[0], *[1] * (tied.dim() - 1))

@@ -186,10 +186,10 @@ class Diagonal:
         """What the name of a level does not say."""
         return [sentence for holds, sentence in _caveats(self) if holds]
 
-    def build(self, width: int, seed: int) -> "DiagonalSSM":
+    def build(self, width: int, seed: int) -> "DiagonalLayer":
         """The layer. Each tensor has its own generator, so arms that differ in A start with one C, dt, D."""
         self.check(width)
-        return DiagonalSSM(self, width, seed)
+        return DiagonalLayer(self, width, seed)
 
 
 def _caveats(d: Diagonal) -> list[tuple[bool, str]]:
@@ -208,7 +208,7 @@ def _caveats(d: Diagonal) -> list[tuple[bool, str]]:
     ]
 
 
-class DiagonalSSM(DiagonalSiso):
+class DiagonalLayer(DiagonalSiso):
     """The layer that a `Diagonal` describes."""
 
     A_re: Tensor  # parameters, or buffers where the description freezes them

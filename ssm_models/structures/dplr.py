@@ -25,7 +25,7 @@ from ssm_models.discretize import discretize_diagonal
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INIT_NAMES, INITS, InitWithParameters, Mixed
 from ssm_models.inputs import C_INITS, check_c_init
-from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal
+from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal, far_from_normal
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
 from ssm_models.structures.structure import Spectrum, Stepper, generator
 from ssm_models.transform import TRANSFORMS
@@ -171,13 +171,13 @@ class DPLR:
         ]
         return [sentence for holds, sentence in caveats if holds]
 
-    def build(self, width: int, seed: int) -> "DPLRSSM":
+    def build(self, width: int, seed: int) -> "DPLRLayer":
         """The layer. Each tensor has its own generator, so arms that differ in A start with one C, dt, D."""
         self.check(width)
-        return DPLRSSM(self, width, seed)
+        return DPLRLayer(self, width, seed)
 
 
-class DPLRSSM(DenseSiso):
+class DPLRLayer(DenseSiso):
     """The layer that a `DPLR` describes. Its state is real, (B, H, N): Re x_0, Im x_0, Re x_1, ..."""
 
     A_re: Tensor  # parameters, or buffers where the description freezes them
@@ -272,7 +272,7 @@ class DPLRSSM(DenseSiso):
         dense = block_diagonal(Lambda) - 2 * torch.einsum("hri,hrj->hij", _real(P), _real(P))
         A = torch.linalg.eigvals(dense)
         log_a, _ = discretize_diagonal("bilinear", A, system.dt)
-        return Spectrum(torch.exp(log_a), A, system.dt)
+        return Spectrum(torch.exp(log_a), A, system.dt, far_from_normal(dense))
 
     def _per_channel(self, tied: Tensor) -> Tensor:
         return tied.repeat(self.width // tied.shape[0], *[1] * (tied.dim() - 1))

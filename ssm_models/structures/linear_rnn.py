@@ -64,12 +64,12 @@ class LinearRNN:
         ]
         return [sentence for holds, sentence in caveats if holds]
 
-    def build(self, width: int, seed: int) -> "LinearRNNSSM":
+    def build(self, width: int, seed: int) -> "LinearRNNLayer":
         """The layer."""
-        return LinearRNNSSM(self, width, seed)
+        return LinearRNNLayer(self, width, seed)
 
 
-class LinearRNNSSM(SharedState):
+class LinearRNNLayer(SharedState):
     """The layer that a `LinearRNN` describes."""
 
     has_step_size = False

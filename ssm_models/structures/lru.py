@@ -103,9 +103,9 @@ class LRU:
         ]
         return [sentence for holds, sentence in caveats if holds]
 
-    def build(self, width: int, seed: int) -> "LRUSSM":
+    def build(self, width: int, seed: int) -> "LRULayer":
         """The layer. Each tensor has its own generator, so arms that differ in lambda start with one B, C and D."""
-        return LRUSSM(self, width, seed)
+        return LRULayer(self, width, seed)
 
 
 class Parameterization(NamedTuple):
@@ -147,7 +147,7 @@ def ring(
     return -torch.log(u[0] * (r_max**2 - r_min**2) + r_min**2) / 2, max_phase * u[1]
 
 
-class LRUSSM(DiagonalSharedState):
+class LRULayer(DiagonalSharedState):
     """The layer that an `LRU` describes."""
 
     has_step_size = False

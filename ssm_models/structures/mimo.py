@@ -126,13 +126,13 @@ class MIMO:
         ]
         return [sentence for holds, sentence in caveats if holds]
 
-    def build(self, width: int, seed: int) -> "MIMOSSM":
+    def build(self, width: int, seed: int) -> "MIMOLayer":
         """The layer. Each tensor has its own generator, so arms that differ in A start with one dt and D."""
         self.check(width)
-        return MIMOSSM(self, width, seed)
+        return MIMOLayer(self, width, seed)
 
 
-class MIMOSSM(DiagonalSharedState):
+class MIMOLayer(DiagonalSharedState):
     """The layer that a `MIMO` describes."""
 
     A_re: Tensor  # parameters, or buffers where the description freezes them

@@ -138,6 +138,7 @@ class Spectrum:
     A      before discretisation, (R, N); None for a structure defined in discrete time
     A_bar  after discretisation, (R, N), complex128
     dt     (R, 1) or (R, N); None where A is
+    note   what a reader must know before believing them; empty where there is nothing
     """
 
     def __init__(
@@ -145,8 +146,9 @@ class Spectrum:
         A_bar: Complex[Tensor, "R N"],
         A: Complex[Tensor, "R N"] | None = None,
         dt: Float[Tensor, "R #N"] | None = None,
+        note: str = "",
     ) -> None:
-        self.A_bar, self.A, self.dt = A_bar.detach(), _detached(A), _detached(dt)
+        self.A_bar, self.A, self.dt, self.note = A_bar.detach(), _detached(A), _detached(dt), note
 
 
 def _detached(x: Tensor | None) -> Tensor | None:
