@@ -9,6 +9,7 @@ medians. The direct sum at H = 256, L = 16384 keeps several tensors of a gigabyt
 """
 
 import argparse
+import ctypes
 import gc
 import math
 import statistics
@@ -66,11 +67,12 @@ def peak_bytes(work: Callable[[], Tensor]) -> float:
     """Resident memory that one forward and backward adds at its peak, or nan where /proc does not say."""
     try:
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed before goes back, or it would be used again unseen
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         before = _status("VmRSS")
         work().sum().backward()
-        return max(1.0, _status("VmHWM") - before)
-    except OSError:
+        return _status("VmHWM") - before
+    except (OSError, AttributeError):
         return math.nan
 
 
@@ -179,7 +181,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    console = Console()
+    console = Console(width=120)
     console.print(f"{arguments.threads} thread(s), torch {torch.__version__}")
     for make in (against_the_direct_sum, structures_against_diagonal, share_of_a_training_step):
         console.print(make(arguments.quick))

@@ -34,16 +34,18 @@ def vandermonde(c: Modes, log_a: Complex[Tensor, "H N"], length: int) -> Float[T
     M, rows = _factors(length)
     steps = torch.arange(max(M, rows), dtype=log_a.real.dtype, device=log_a.device)
     with torch.autocast(c.device.type, enabled=False):
-        re, im = powers(log_a, torch.cat([M * steps[:rows], steps[:M]]), c.real.dtype)
-        p_re, p_im, q_re, q_im = re[..., :rows], im[..., :rows], re[..., rows:], im[..., rows:]
+        k = torch.cat([M * steps[:rows], steps[:M]])
         stacked = c.flatten(0, -3)[..., None] if c.dim() > 2 else c[None, ..., None]  # (S, H, N, 1)
         if c.is_complex():
+            re, im = powers(log_a, k, c.real.dtype)
+            p_re, p_im, q_re, q_im = re[..., :rows], im[..., :rows], re[..., rows:], im[..., rows:]
             left = torch.cat(
                 [stacked.real * p_re - stacked.imag * p_im, -stacked.real * p_im - stacked.imag * p_re], dim=2
             )
             right = torch.cat([q_re, q_im], dim=1)  # (H, 2N, M)
-        else:  # a^{iM} and a^j are real: cos(0) or cos(pi) of their angle is exact
-            left, right = stacked * p_re, q_re
+        else:
+            re = real_powers(log_a, k, c.dtype)
+            left, right = stacked * re[..., :rows], re[..., rows:]
         systems, H, N, _ = left.shape
         rows_of_all = left.permute(1, 0, 3, 2).reshape(H, systems * rows, N)
         taps = torch.bmm(rows_of_all, right).view(H, systems, rows * M)[..., :length]
@@ -54,10 +56,46 @@ def powers(
     log_a: Complex[Tensor, "*S"], k: Float[Tensor, " K"], dtype: torch.dtype
 ) -> tuple[Float[Tensor, "*S K"], Float[Tensor, "*S K"]]:
     """Real and imaginary part of exp(k log_a)."""
+    re, im = _Powers.apply(log_a, k, dtype)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return re, im
+
+
+class _Powers(torch.autograd.Function):
+    """`powers` with its gradient written out, dL/d(log a) = sum_k k conj(a^k) dL/d(a^k): it keeps the powers alone.
+
+    Autograd would keep each of the steps to them, eight times as much, and most of the memory of a kernel.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(log_a: Tensor, k: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        modulus = torch.exp((log_a.real[..., None] * k).to(dtype))
+        turns = (log_a.imag / (2 * math.pi))[..., None] * k
+        angle = 2 * math.pi * (turns - turns.round()).to(dtype)  # whole turns go while all their digits are there
+        del turns
+        return modulus * torch.cos(angle), modulus * torch.sin(angle)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, torch.dtype], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(inputs[1], *output)
+        ctx.precision = inputs[0].real.dtype
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_re: Tensor, d_im: Tensor) -> tuple[Tensor, None, None]:
+        k, re, im = ctx.saved_tensors
+        weight = k.to(re.dtype)
+        real = ((d_re * re + d_im * im) * weight).sum(dim=-1, dtype=ctx.precision)
+        imag = ((d_im * re - d_re * im) * weight).sum(dim=-1, dtype=ctx.precision)
+        return torch.complex(real, imag), None, None
+
+
+def real_powers(log_a: Complex[Tensor, "*S"], k: Float[Tensor, " K"], dtype: torch.dtype) -> Float[Tensor, "*S K"]:
+    """exp(k log_a) of real numbers: their sign, which is that of Im log_a = 0 or pi, to the k, without a cosine."""
     modulus = torch.exp((log_a.real[..., None] * k).to(dtype))
-    turns = (log_a.imag / (2 * math.pi))[..., None] * k
-    angle = 2 * math.pi * (turns - turns.round()).to(dtype)  # whole turns go while all their digits are there
-    return modulus * torch.cos(angle), modulus * torch.sin(angle)
+    flips = (log_a.imag.abs() > 1)[..., None] & (k % 2 == 1)
+    return torch.where(flips, -modulus, modulus)
 
 
 def _factors(length: int) -> tuple[int, int]:
