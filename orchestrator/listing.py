@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +14,10 @@ from rich.text import Text
 
 from descriptions import one_of
 from orchestrator.driver import Ran
-from search_spaces import DESIGNS, SCHEDULES, Arm, Omitted, Plan, built_in_studies, label, load_study, plan
+from search_spaces import DESIGNS, SCHEDULES, Arm, Omitted, Plan, built_in_studies, label, load_study, plan, variants
 from ssm_models import ModelConfig
-from ssm_models.block import ACTIVATIONS, GATES, NORMS
-from ssm_models.discretize import DISCRETIZATIONS
-from ssm_models.ends import DECODERS, ENCODERS, POOLINGS
-from ssm_models.init import INITS
+from ssm_models.levels import MODEL_LEVELS, PARAMETRISED_LEVELS, STRUCTURE_LEVELS
 from ssm_models.structures import STRUCTURES
-from ssm_models.transform import TRANSFORMS
 from tasks import METRICS, TASKS
 
 Row = dict[str, Any]
@@ -42,7 +38,7 @@ def sections(what: str) -> dict[str, list[Row]]:
 
 def _studies() -> list[Row]:
     rows = []
-    for name in built_in_studies():
+    for name in (reference for study in built_in_studies() for reference in variants(study)):
         planned = plan(load_study(name))
         rows.append({"study": name, "trials": len(planned.trials), "question": planned.study.question})
     return rows
@@ -81,16 +77,12 @@ def _structures() -> list[Row]:
 
 
 def _levels() -> list[Row]:
-    named: dict[str, Iterable[str]] = {
-        "model.structure.init": INITS,
-        "model.structure.discretization": DISCRETIZATIONS,
-        "model.structure.real_transform": TRANSFORMS,
-        "model.encoder": ENCODERS,
-        "model.norm": NORMS,
-        "model.activation": ACTIVATIONS,
-        "model.gate": GATES,
-        "model.pooling": POOLINGS,
-        "model.decoder": DECODERS,
+    named = {
+        **{
+            f"model.structure.{field}": [*levels, *(repr(value) for value in PARAMETRISED_LEVELS.get(field, []))]
+            for field, levels in STRUCTURE_LEVELS.items()
+        },
+        **{f"model.{field}": levels for field, levels in MODEL_LEVELS.items()},
         "training.schedule": SCHEDULES,
         "design": DESIGNS,
     }

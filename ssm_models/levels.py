@@ -1,13 +1,15 @@
 """Fields whose values are names, and the dict that holds them: what an axis over such a field can take."""
 
 from collections.abc import Collection
+from typing import Any
 
 from ssm_models.block import ACTIVATIONS, GATES, NORMS
-from ssm_models.discretize import DISCRETIZATIONS
+from ssm_models.discretize import DISCRETIZATIONS, GBT
 from ssm_models.ends import DECODERS, ENCODERS, POOLINGS
-from ssm_models.init import INIT_NAMES
+from ssm_models.init import INIT_NAMES, Mixed
 from ssm_models.inputs import C_INITS, INPUTS
 from ssm_models.projections import INPUT_PROJECTIONS, OUTPUT_PROJECTIONS
+from ssm_models.ptd import PTD
 from ssm_models.structures.dfout import FREQUENCIES
 from ssm_models.structures.dss import KERNELS
 from ssm_models.structures.lru import PARAMETERIZATIONS
@@ -26,6 +28,12 @@ STRUCTURE_LEVELS: dict[str, Collection[str]] = {
     "kernel": KERNELS,
     "frequencies": FREQUENCIES,
     "parameterization": PARAMETERIZATIONS,
+}
+
+#: Field of a structure -> examples of levels that have parameters of their own.
+PARAMETRISED_LEVELS: dict[str, list[Any]] = {
+    "init": [Mixed(("lin", "inv")), PTD()],
+    "discretization": [GBT(0.7)],
 }
 
 #: Field of a model -> its names.

@@ -11,18 +11,10 @@ from torch import Tensor
 from descriptions import ImpossibleError
 from search_spaces import label
 from ssm_models import SSM, Structure
-from ssm_models.discretize import GBT
-from ssm_models.init import Mixed
-from ssm_models.levels import STRUCTURE_LEVELS
-from ssm_models.ptd import PTD
+from ssm_models.levels import PARAMETRISED_LEVELS, STRUCTURE_LEVELS
 from ssm_models.structures import STRUCTURES
 
 WIDTH = 2
-# Levels that are values, not names.
-VALUES: dict[str, list[Any]] = {
-    "init": [Mixed(("lin", "inv")), PTD()],
-    "discretization": [GBT(0.7)],
-}
 # The axes whose full product is the lattice; other fields are varied one at a time.
 CROSSED = ("init", "discretization", "real_transform", "bidirectional")
 
@@ -37,7 +29,7 @@ def levels_of(structure: type[Structure], field: str) -> list[Any]:
     default = fields_of(structure)[field]
     if isinstance(default, bool):
         return [False, True]
-    return [*STRUCTURE_LEVELS.get(field, ()), *VALUES.get(field, [])]
+    return [*STRUCTURE_LEVELS.get(field, ()), *PARAMETRISED_LEVELS.get(field, [])]
 
 
 def small(structure: type[Structure], size: int = 8, **fields: Any) -> Structure | None:

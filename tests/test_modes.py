@@ -253,6 +253,26 @@ def test_any_cell_is_finite_at_the_start_and_after_three_steps(
         assert not torch.equal(parameter, start) or name.endswith("bias"), name
 
 
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_training_is_repeatable_bit_for_bit(name: str) -> None:
+    def trained() -> list[Tensor]:
+        description = small(STRUCTURES[name], 16)
+        assert description is not None
+        config = ModelConfig(structure=description, depth=2, width=8, dropout=0.1)
+        model = build_model(config, inputs=1, tokens=False, outputs=1, seed=3)
+        optimizer = torch.optim.AdamW(parameter_groups(model, lr=1e-2, weight_decay=0.01))
+        torch.manual_seed(0)
+        for k in range(3):
+            loss = (model(noise(4, 300, 1, seed=k)) - noise(4, 1, seed=k + 9)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return [parameter.detach() for parameter in model.parameters()]
+
+    for first, again in zip(trained(), trained(), strict=True):
+        assert torch.equal(first, again)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_every_cell_is_finite_at_the_start_over_16384_steps(name: str) -> None:
