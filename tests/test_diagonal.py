@@ -339,6 +339,17 @@ def test_a_bandlimit_leaves_out_exactly_the_modes_above_it() -> None:
     assert ((c[0] != 0) == torch.tensor([True, True, False, False])).all()
 
 
+def test_every_second_sample_at_twice_the_rate_gives_every_second_output_and_the_same_steps_do_not() -> None:
+    ssm = layer(state=16, discretization="bilinear", dt_min=1e-3, dt_max=5e-3, skip=False).double()
+    t = torch.arange(2000, dtype=torch.float64)
+    u = torch.stack([torch.sin(t / 90), torch.cos(t / 140), torch.sin(t / 200 + 1)], dim=-1)[None]
+    full = ssm(u)[:, ::2]
+    unchanged = ssm(u[:, ::2])
+    ssm.rate = 2.0
+    assert error(ssm(u[:, ::2]), full) < 1e-2
+    assert error(unchanged, full) > 0.3
+
+
 def test_the_reverse_kernel_of_a_bidirectional_layer_is_its_second_c() -> None:
     ssm = layer(bidirectional=True, skip=False).double()
     alone = layer(skip=False).double()
