@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from lattice import error, noise
 from scipy.linalg import expm
 from scipy.signal import cont2discrete
 from scipy.stats import kstest
-from torch import Tensor
 
 from descriptions import ImpossibleError, MistakeError, seed_for
 from ssm_models import SSM, Diagonal, Structure
@@ -30,14 +30,6 @@ STEPS = {"forward_euler": {"dt_min": 1e-6, "dt_max": 2e-5}}  # stable for every 
 
 def layer(width: int = 3, seed: int = 0, **fields: object) -> DiagonalLayer:
     return Diagonal(**{"state": 8, **fields}).build(width, seed)
-
-
-def noise(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
-
-
-def error(value: Tensor, truth: Tensor) -> float:
-    return ((value - truth).abs().max() / truth.abs().max().clamp(min=1e-300)).item()
 
 
 def dense_kernel(ssm: DiagonalLayer, h: int, length: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lattice import error, in_chunks, step_by_step
 from scipy.stats import kstest
 from torch import Tensor
 
@@ -38,30 +39,10 @@ def noise(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Ten
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def error(value: Tensor, truth: Tensor) -> float:
-    return ((value - truth).abs().max() / truth.abs().max().clamp(min=1e-300)).item()
-
-
 def build(name: str, dtype: torch.dtype = torch.float64) -> SharedState:
     ssm = LAYERS[name].build(3, seed=0).to(dtype)
     assert isinstance(ssm, SharedState)
     return ssm
-
-
-def step_by_step(ssm: SharedState, u: Tensor) -> Tensor:
-    state, outputs, step = ssm.initial_state(u.shape[0]), [], ssm.stepper()
-    for k in range(u.shape[1]):
-        y, state = step(u[:, k], state)
-        outputs.append(y)
-    return torch.stack(outputs, dim=1)
-
-
-def in_chunks(ssm: SharedState, u: Tensor) -> Tensor:
-    state, outputs = ssm.initial_state(u.shape[0]), []
-    for piece in (u[:, :4], u[:, 4:5], u[:, 5:]):
-        y, state = ssm.chunk(piece, state)
-        outputs.append(y)
-    return torch.cat(outputs, dim=1)
 
 
 def matrices(ssm: SharedState) -> tuple[np.ndarray, ...]:

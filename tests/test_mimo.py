@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Complex
+from lattice import error, in_chunks, step_by_step
 from scipy.linalg import block_diag, expm
 from scipy.signal import cont2discrete
 from torch import Tensor
@@ -49,26 +50,6 @@ def layer(width: int = 3, seed: int = 0, **fields: object) -> MIMOLayer:
 
 def noise(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def error(value: Tensor, truth: Tensor) -> float:
-    return ((value - truth).abs().max() / truth.abs().max().clamp(min=1e-300)).item()
-
-
-def step_by_step(ssm: SSM, u: Tensor) -> Tensor:
-    state, outputs, step = ssm.initial_state(u.shape[0]), [], ssm.stepper()
-    for k in range(u.shape[1]):
-        y, state = step(u[:, k], state)
-        outputs.append(y)
-    return torch.stack(outputs, dim=1)
-
-
-def in_chunks(ssm: SSM, u: Tensor) -> Tensor:
-    state, outputs = ssm.initial_state(u.shape[0]), []
-    for piece in (u[:, :4], u[:, 4:5], u[:, 5:]):
-        y, state = ssm.chunk(piece, state)
-        outputs.append(y)
-    return torch.cat(outputs, dim=1)
 
 
 # ------------------------------------------------------------------------------------------ the ways to run it

@@ -6,11 +6,12 @@ scores rise at diagonalising and at the stable exponential; long tasks need the 
 
 import dataclasses
 
-from search_spaces.study import Axis, On, Recipe, Study
+from search_spaces.settings import PAPER_COPYING, SMALL_COPYING, small
+from search_spaces.study import Axis, Recipe, Study
 from search_spaces.training import Training
 from ssm_models import ModelConfig
 from ssm_models.structures.lru import LADDER
-from tasks import Copying, Digits
+from tasks import Digits
 
 #: The rungs with 32 complex modes: small enough for a CPU.
 SMALL = [dataclasses.replace(rung, state=32) for rung in LADDER.values()]  # type: ignore[type-var]  # dataclasses
@@ -18,15 +19,9 @@ SMALL = [dataclasses.replace(rung, state=32) for rung in LADDER.values()]  # typ
 STUDY = Study(
     name="lru_ladder",
     question="Which step from a linear RNN to LRU matters?",
-    baseline=Recipe(
-        model=ModelConfig(structure=SMALL[0], depth=2, width=32),
-        training=Training(epochs=15, batch_size=64, lr=4e-3),
-    ),
+    baseline=small(SMALL[0]),
     axes=(Axis("model.structure", SMALL),),
-    tasks=(
-        Digits(),
-        On(Copying(blanks=64, memorize=6), {"training.epochs": 6, "training.batch_size": 32}),
-    ),
+    tasks=(Digits(), SMALL_COPYING),
     seeds=(0, 1, 2),
 )
 
@@ -39,8 +34,5 @@ PAPER = dataclasses.replace(
         training=Training(epochs=100, batch_size=50, lr=4e-3, weight_decay=0.05),
     ),
     axes=(Axis("model.structure", list(LADDER.values())),),
-    tasks=(
-        Digits(),
-        Copying(blanks=1024, memorize=1024, alphabet=64, n_train=10_000, n_validation=1000, n_test=1000),
-    ),
+    tasks=(Digits(), PAPER_COPYING),
 )

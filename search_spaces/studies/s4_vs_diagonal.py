@@ -6,18 +6,15 @@ diagonalises a nearby matrix instead (arXiv:2310.01698); S4D-Real has real modes
 
 import dataclasses
 
-from search_spaces.study import Axis, On, Recipe, Study
-from search_spaces.training import Training
-from ssm_models import DPLR, PTD, Diagonal, ModelConfig, RealDiagonal
-from tasks import Copying, Delay, Digits
+from search_spaces.settings import PAPER_COPYING, PAPER_DELAY, SMALL_COPYING, SMALL_DELAY, s4d_ablation, small
+from search_spaces.study import Axis, Study
+from ssm_models import DPLR, PTD, Diagonal, RealDiagonal
+from tasks import Digits
 
 STUDY = Study(
     name="s4_vs_diagonal",
     question="What is the low-rank term of S4 worth?",
-    baseline=Recipe(
-        model=ModelConfig(structure=DPLR(), depth=2, width=32),
-        training=Training(epochs=15, batch_size=64, lr=4e-3),
-    ),
+    baseline=small(DPLR()),
     axes=(
         Axis(
             "model.structure",
@@ -30,41 +27,14 @@ STUDY = Study(
             ],
         ),
     ),
-    tasks=(
-        Digits(),
-        On(Copying(blanks=64, memorize=6), {"training.epochs": 6, "training.batch_size": 32}),
-        On(
-            Delay(length=512, lag=128),
-            {
-                "model.depth": 1,
-                "model.width": 4,
-                "model.norm": "none",
-                "model.activation": "none",
-                "model.gate": "none",
-                "model.residual": False,
-                "training.epochs": 12,
-                "training.batch_size": 32,
-                "training.lr": 1e-2,
-            },
-        ),
-    ),
+    tasks=(Digits(), SMALL_COPYING, SMALL_DELAY),
     seeds=(0, 1, 2),
 )
 
-#: The ablation model of the S4D paper, 4 layers and H = 128, N = 64, on the memory tasks at their published lengths.
+#: The ablation model of the S4D paper on the memory tasks at their published lengths.
 PAPER = dataclasses.replace(
     STUDY,
     name="s4_vs_diagonal_paper",
-    baseline=Recipe(
-        model=ModelConfig(structure=DPLR(), gate="linear", norm="post-layer", dropout=0.1),
-        training=Training(epochs=100, batch_size=50, lr=1e-2, warmup=0.01),
-    ),
-    tasks=(
-        Digits(),
-        On(
-            Copying(blanks=1024, memorize=1024, alphabet=64, n_train=10_000, n_validation=1000, n_test=1000),
-            {"training.batch_size": 8},
-        ),
-        Delay(length=4000, lag=1000, n_train=16_384, n_validation=1024, n_test=1024),
-    ),
+    baseline=s4d_ablation(DPLR()),
+    tasks=(Digits(), PAPER_COPYING, PAPER_DELAY),
 )

@@ -7,18 +7,15 @@ paper saw no difference between the kernels and between zoh and bilinear, and a 
 
 import dataclasses
 
-from search_spaces.study import Axis, On, Recipe, Study
-from search_spaces.training import Training
-from ssm_models import DSS, Diagonal, ModelConfig
-from tasks import Copying, Delay, Digits
+from search_spaces.settings import PAPER_COPYING, PAPER_DELAY, SMALL_COPYING, s4d_ablation, small
+from search_spaces.study import Axis, Study
+from ssm_models import DSS, Diagonal
+from tasks import Digits
 
 STUDY = Study(
     name="s4d_parameterization",
     question="Which choices of the S4D parameterization matter: Re A, the discretisation, a trained B, the kernel?",
-    baseline=Recipe(
-        model=ModelConfig(depth=2, width=32),
-        training=Training(epochs=15, batch_size=64, lr=4e-3),
-    ),
+    baseline=small(Diagonal()),
     axes=(
         Axis("model.structure", [Diagonal(), DSS(kernel="softmax"), DSS(kernel="exp")]),
         Axis("model.structure.real_transform", ["exp", "softplus", "relu", "sigmoid", "none"]),
@@ -26,27 +23,14 @@ STUDY = Study(
         Axis("model.structure.lr_B", [1e-3, 0.0]),
     ),
     design="factorial",
-    tasks=(
-        Digits(),
-        On(Copying(blanks=64, memorize=6), {"training.epochs": 6, "training.batch_size": 32}),
-    ),
+    tasks=(Digits(), SMALL_COPYING),
     seeds=(0, 1, 2),
 )
 
-#: The ablation model of the paper, 4 layers and H = 128, N = 64, on the memory tasks at their published lengths.
+#: The ablation model of the paper on the memory tasks at their published lengths.
 PAPER = dataclasses.replace(
     STUDY,
     name="s4d_parameterization_paper",
-    baseline=Recipe(
-        model=ModelConfig(gate="linear", norm="post-layer", dropout=0.1),
-        training=Training(epochs=100, batch_size=50, lr=1e-2, warmup=0.01),
-    ),
-    tasks=(
-        Digits(),
-        On(
-            Copying(blanks=1024, memorize=1024, alphabet=64, n_train=10_000, n_validation=1000, n_test=1000),
-            {"training.batch_size": 8},
-        ),
-        Delay(length=4000, lag=1000, n_train=16_384, n_validation=1024, n_test=1024),
-    ),
+    baseline=s4d_ablation(Diagonal()),
+    tasks=(Digits(), PAPER_COPYING, PAPER_DELAY),
 )

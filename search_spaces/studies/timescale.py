@@ -7,22 +7,13 @@ its lag of 1,000, are taken over to the lags here.
 
 import dataclasses
 
-from search_spaces.study import Axis, On, Recipe, Study
-from search_spaces.training import Training
-from ssm_models import DPLR, Diagonal, ModelConfig, Structure
+from search_spaces.settings import BARE, PAPER_DELAY, small
+from search_spaces.study import Axis, On, Study
+from ssm_models import DPLR, Diagonal
 from tasks import Delay
-
-
-def bare(structure: Structure) -> ModelConfig:
-    """One linear layer without anything beside it, as in the paper: what is left is the kernel."""
-    return ModelConfig(
-        structure=structure, depth=1, width=4, norm="none", activation="none", gate="none", residual=False
-    )
-
 
 #: Ends of the range of dt in units of 1 / lag: the paper's (1, 2), (2, 2), (1, 100) and (2, 100) thousandths.
 RANGES = [(1, 2), (2, 2), (1, 100), (2, 100)]
-
 
 #: S4D with each range, for the middle one of the distances.
 SMALL = [Diagonal(dt_min=low / 128, dt_max=high / 128) for low, high in RANGES]
@@ -30,17 +21,19 @@ SMALL = [Diagonal(dt_min=low / 128, dt_max=high / 128) for low, high in RANGES]
 #: S4 with each range at the size of the paper.
 LARGE = [DPLR(state=1024, dt_min=low / 1000, dt_max=high / 1000) for low, high in RANGES]
 
+#: Seconds a trial on one core.
+BRIEF = {**BARE, "training.epochs": 12, "training.batch_size": 32, "training.lr": 1e-2}
 
 STUDY = Study(
     name="timescale",
     question="Which range of step sizes does each initialisation need to remember over a distance?",
-    baseline=Recipe(model=bare(SMALL[0]), training=Training(epochs=12, batch_size=32, lr=1e-2)),
+    baseline=small(SMALL[0]),
     axes=(
         Axis("model.structure", SMALL),
         Axis("model.structure.init", ["lin", "inv", "legs", "fout"]),
     ),
     design="factorial",
-    tasks=tuple(On(Delay(length=512, lag=lag), name=f"lag {lag}") for lag in (32, 128, 256)),
+    tasks=tuple(On(Delay(length=512, lag=lag), BRIEF, name=f"lag {lag}") for lag in (32, 128, 256)),
     seeds=(0, 1, 2),
 )
 
@@ -48,10 +41,10 @@ STUDY = Study(
 PAPER = dataclasses.replace(
     STUDY,
     name="timescale_paper",
-    baseline=Recipe(model=bare(LARGE[0]), training=Training(epochs=20, batch_size=64, lr=1e-3)),
+    baseline=small(LARGE[0]),
     axes=(
         Axis("model.structure", LARGE),
         Axis("model.structure.init", ["legs", "legt", "fout"]),
     ),
-    tasks=(Delay(length=4000, lag=1000, n_train=16_384, n_validation=1024, n_test=1024),),
+    tasks=(PAPER_DELAY,),
 )
