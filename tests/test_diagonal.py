@@ -19,6 +19,7 @@ from ssm_models.hippo import normal_form
 from ssm_models.init import INITS, Mixed
 from ssm_models.inputs import C_INITS
 from ssm_models.kernel import vandermonde_direct
+from ssm_models.ptd import PTD
 from ssm_models.structures.diagonal import DiagonalLayer
 from ssm_models.transform import TRANSFORMS
 
@@ -405,6 +406,7 @@ def test_mixed_laws_need_copies_to_share() -> None:
         ({"init": "fout"}, 2),
         ({"init": "fout", "real_transform": "none"}, 2),
         ({"imag_transform": "exp"}, 1),
+        ({"init": PTD(), "B_init": "hippo"}, 1),
         ({"bidirectional": True}, 1),
         ({"discretization": GBT(0.4), "dt_max": 1e-3, "state": 4}, 1),
         ({"real_transform": "none"}, 1),

@@ -10,6 +10,7 @@ from torch import Tensor
 from descriptions import ImpossibleError
 from ssm_models.discretize import GBT, largest_stable_dt
 from ssm_models.init import InitWithParameters
+from ssm_models.ptd import PTD
 from ssm_models.transform import TRANSFORMS
 
 #: HiPPO matrices whose normal part is not a basis on their window any more, and has Re A = 0.
@@ -79,6 +80,11 @@ def caveats_of_start(
         (
             init in WINDOWED and real_transform != "none" and not real_random,
             f"init={init!r} has Re A = 0, which real_transform={real_transform!r} lifts to -1e-4.",
+        ),
+        (
+            isinstance(init, PTD),
+            "init=PTD is a real perturbation found here, whose modes decay and come in conjugate pairs; that of the "
+            "authors is complex.",
         ),
         (
             real_transform == "none",
