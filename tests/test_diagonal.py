@@ -91,6 +91,8 @@ def test_skip_adds_d_times_the_input() -> None:
 @pytest.mark.parametrize("discretization", [d for d in DISCRETIZATIONS if d != "forward_euler"])
 @pytest.mark.parametrize("init", ["lin", "real", "legt"])
 def test_nothing_overflows_over_16384_steps(init: str, discretization: str, transform: str) -> None:
+    if (init, transform) == ("legt", "relu"):
+        transform = "none"  # relu has no gradient at 0, where legt starts
     ssm = layer(2, state=64, init=init, discretization=discretization, real_transform=transform, dt_max=1.0)
     kernel = ssm.kernels(16384)[0]
     kernel.square().sum().backward()
@@ -159,9 +161,16 @@ def test_distributions_at_the_start() -> None:
     assert (torch.view_as_complex(ssm.B) == 1).all()
 
 
-@pytest.mark.parametrize(
-    ("init", "transform"), [cell for cell in itertools.product(INITS, TRANSFORMS) if cell != ("real", "sigmoid")]
-)
+# A logit exists below 1, and relu has no gradient at 0.
+STORABLE = [
+    (init, transform)
+    for init, transform in itertools.product(INITS, TRANSFORMS)
+    if not (init == "real" and transform == "sigmoid")
+    and not (init in ("legt", "lagt", "fout") and transform == "relu")
+]
+
+
+@pytest.mark.parametrize(("init", "transform"), STORABLE)
 def test_eigenvalues_start_at_the_law_whatever_the_transform(init: str, transform: str) -> None:
     ssm = layer(2, init=init, real_transform=transform)
     law = INITS[init](2, 8, torch.Generator().manual_seed(seed_for(0, "A")))
@@ -380,6 +389,8 @@ def test_the_reverse_kernel_of_a_bidirectional_layer_is_its_second_c() -> None:
         ({"imag_transform": "exp", "train_imag": False}, "train_imag=False freezes it"),
         ({"bandlimit": 2.0}, "leaves out no mode"),
         ({"init": "real", "bandlimit": 0.1}, "leaves out no mode"),
+        ({"init": "fout", "real_transform": "relu"}, "would never be trained"),
+        ({"init": "real", "imag_transform": "relu"}, "would never be trained"),
     ],
 )
 def test_impossible_combinations_say_why(fields: dict[str, object], says: str) -> None:

@@ -1,5 +1,6 @@
 """The S4 layer: its kernel is the HiPPO basis, all modes agree, it stays stable, and its fields do what they say."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -31,8 +32,10 @@ def layer(width: int = 3, seed: int = 0, **fields: object) -> DPLRLayer:
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("init", STARTS)
+@pytest.mark.parametrize(
+    ("init", "transform"),
+    [cell for cell in itertools.product(STARTS, TRANSFORMS) if cell[0] in ("legs", "rand") or cell[1] != "relu"],
+)
 def test_all_modes_agree_forward_and_backward(init: str, transform: str, dtype: torch.dtype) -> None:
     ssm = layer(2, state=12, init=init, real_transform=transform).to(dtype)
     u, weight = noise(2, 23, 2, dtype=dtype).requires_grad_(), noise(2, 23, 2, dtype=dtype, seed=2)

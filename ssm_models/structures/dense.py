@@ -32,10 +32,11 @@ from ssm_models.discretize import GBT, check_discretization, discretize_dense, d
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INIT_NAMES, INITS, InitWithParameters, Mixed, check_init
 from ssm_models.inputs import C_INITS, check_b_init, check_c_init, initial_b
+from ssm_models.structures.copies import check_copies, check_sharing
 from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal, far_from_normal
 from ssm_models.structures.starts import may_be_unstable
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
-from ssm_models.structures.structure import Spectrum, generator
+from ssm_models.structures.structure import SEES_LATER, Spectrum, draw_skip, generator, names_of_c
 
 #: Initial B that are phases of modes: a random matrix has none.
 PHASES = ("alternating", "clockwise", "counterclockwise")
@@ -89,7 +90,7 @@ class Dense:
             self.state >= 4 and self.state % 2 == 0,
             f"state={self.state}: B, C and the laws of A are those of conjugate pairs; it must be even and >= 4.",
         )
-        require(self.n_ssm is None or self.n_ssm >= 1, f"n_ssm={self.n_ssm} must be at least 1, or None.")
+        check_copies(self.n_ssm)
         for name in ("lr_A", "lr_B", "lr_C", "lr_dt"):
             check_rate(name, getattr(self, name))
         check_step_size(self.dt_min, self.dt_max, self.dt_transform, self.lr_dt)
@@ -124,8 +125,7 @@ class Dense:
 
     def check(self, width: int) -> None:
         """Raise `ImpossibleError` unless the copies of (A, B) can be shared out evenly."""
-        if self.n_ssm is not None and width % self.n_ssm:
-            raise ImpossibleError(f"n_ssm={self.n_ssm} does not divide width={width}.")
+        check_sharing(self.n_ssm, width)
         if isinstance(self.init, Mixed):
             self.init.check(self.n_ssm or width, self.state)
 
@@ -160,7 +160,7 @@ class Dense:
                 "discretization='dirac' has no factor dt in B: at the start its output is about 1/dt times "
                 "larger than that of zoh or bilinear.",
             ),
-            (self.bidirectional, "bidirectional=True sees later inputs: it has no step-by-step form."),
+            (self.bidirectional, SEES_LATER),
         ]
         return [sentence for holds, sentence in caveats if holds]
 
@@ -221,7 +221,7 @@ class DenseLayer(DenseSiso):
 
     def __init__(self, description: Dense, width: int, seed: int) -> None:
         d = description
-        D = torch.randn(width, generator=generator(seed_for(seed, "D"))) if d.skip else None
+        D = draw_skip(width, seed) if d.skip else None
         super().__init__(width=width, D=D, bidirectional=d.bidirectional)
         self.description = d
         laws = d._laws()
@@ -234,7 +234,7 @@ class DenseLayer(DenseSiso):
         self.register_own("B", 2 * (V @ B[..., None])[..., 0].real.float(), d.lr_B)
         dt = draw_step_size((width, 1), d.dt_min, d.dt_max, d.dt_transform, generator(seed_for(seed, "dt")))
         self.register_own("inv_dt", dt, d.lr_dt)
-        names = ("C", "C reverse")[: 1 + d.bidirectional]
+        names = names_of_c(d.bidirectional)
         C = torch.stack([C_INITS[d.C_init]((width, d.state // 2), generator(seed_for(seed, name))) for name in names])
         self.register_weight(
             "C", 2 * (self._per_channel(V).conj() @ C[..., None].to(V.dtype))[..., 0].real.float(), d.lr_C

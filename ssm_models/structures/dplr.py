@@ -25,9 +25,10 @@ from ssm_models.discretize import discretize_diagonal
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INIT_NAMES, INITS, InitWithParameters, Mixed
 from ssm_models.inputs import C_INITS, check_c_init
+from ssm_models.structures.copies import check_copies, check_sharing
 from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal, far_from_normal
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
-from ssm_models.structures.structure import Spectrum, Stepper, generator
+from ssm_models.structures.structure import SEES_LATER, Spectrum, Stepper, draw_skip, generator, names_of_c
 from ssm_models.transform import TRANSFORMS
 from ssm_models.woodbury import LowRankSystem, woodbury_kernel
 
@@ -111,7 +112,7 @@ class DPLR:
             self.state >= 4 and self.state % 2 == 0,
             f"state={self.state} is the real state size, kept as conjugate pairs; it must be even and >= 4.",
         )
-        require(self.n_ssm is None or self.n_ssm >= 1, f"n_ssm={self.n_ssm} must be at least 1, or None.")
+        check_copies(self.n_ssm)
         for name in ("lr_A", "lr_B", "lr_C", "lr_dt"):
             check_rate(name, getattr(self, name))
         check_step_size(self.dt_min, self.dt_max, self.dt_transform, self.lr_dt)
@@ -131,6 +132,11 @@ class DPLR:
                 f"real_transform={self.real_transform!r} says how A is trained, but lr_A=0 freezes A: "
                 "the arm would equal the one with real_transform='exp'."
             )
+        if self.real_transform == "relu" and not set(self._laws()) & {"legs", "rand"}:
+            raise ImpossibleError(
+                f"real_transform='relu' has no gradient at 0, where init={self.init!r} starts Re Lambda: "
+                "it would never be trained."
+            )
         varied = self.init == "rand" or isinstance(self.init, Mixed)
         if self.n_ssm is not None and self.lr_A == 0 and self.lr_B == 0 and not varied:
             raise ImpossibleError(
@@ -140,8 +146,7 @@ class DPLR:
 
     def check(self, width: int) -> None:
         """Raise `ImpossibleError` unless the copies of (A, B) can be shared out evenly."""
-        if self.n_ssm is not None and width % self.n_ssm:
-            raise ImpossibleError(f"n_ssm={self.n_ssm} does not divide width={width}.")
+        check_sharing(self.n_ssm, width)
         if isinstance(self.init, Mixed):
             self.init.check(self.n_ssm or width, self.state)
 
@@ -167,7 +172,7 @@ class DPLR:
                 f"init={self.init!r}: legt has rank 2, so the other laws have a second P too; it is 0, where its "
                 "gradient is 0, and stays there.",
             ),
-            (self.bidirectional, "bidirectional=True sees later inputs: it has no step-by-step form."),
+            (self.bidirectional, SEES_LATER),
         ]
         return [sentence for holds, sentence in caveats if holds]
 
@@ -189,7 +194,7 @@ class DPLRLayer(DenseSiso):
 
     def __init__(self, description: DPLR, width: int, seed: int) -> None:
         d = description
-        D = torch.randn(width, generator=generator(seed_for(seed, "D"))) if d.skip else None
+        D = draw_skip(width, seed) if d.skip else None
         super().__init__(width=width, D=D, bidirectional=d.bidirectional)
         self.description = d
         laws, for_a = d._laws(), generator(seed_for(seed, "A"))
@@ -203,7 +208,7 @@ class DPLRLayer(DenseSiso):
         self.register_own("B", torch.view_as_real(B.to(torch.cfloat)), d.lr_B)
         dt = draw_step_size((width, 1), d.dt_min, d.dt_max, d.dt_transform, generator(seed_for(seed, "dt")))
         self.register_own("inv_dt", dt, d.lr_dt)
-        names = ("C", "C reverse")[: 1 + d.bidirectional]
+        names = names_of_c(d.bidirectional)
         C = [C_INITS[d.C_init]((width, d.state // 2), generator(seed_for(seed, name))) for name in names]
         self.register_weight("C", torch.view_as_real(torch.stack(C)), d.lr_C)
 

@@ -33,17 +33,22 @@ def refuse_start(
     discretization: str | GBT,
     dt_max: float,
 ) -> None:
-    """Raise `ImpossibleError` where the initial eigenvalues cannot be stored, or grow at the largest initial step.
+    """Raise `ImpossibleError` where initial eigenvalues cannot be stored or trained, or grow at the largest step.
 
     `modes()` makes eigenvalues as far out as the init can draw them, if they matter; `transforms` is that of each
     part ("real", "imag").
     """
-    bounded = any(TRANSFORMS[transform].below < math.inf for transform in transforms.values())
-    if not bounded and not may_be_unstable(discretization):
+    choosy = any(TRANSFORMS[transform].below < math.inf or transform == "relu" for transform in transforms.values())
+    if not choosy and not may_be_unstable(discretization):
         return
     A = modes()
     for part, values in (("real", -A.real), ("imag", A.imag)):
         transform = transforms.get(part, "none")
+        if transform == "relu" and (values == 0).all():
+            raise ImpossibleError(
+                f"{part}_transform='relu' has no gradient at 0, where init={init!r} starts {part[:2].capitalize()} A: "
+                "it would never be trained."
+            )
         below = TRANSFORMS[transform].below
         if below < math.inf and (extreme := values.max().item()) >= below:
             raise ImpossibleError(
