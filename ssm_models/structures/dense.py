@@ -32,7 +32,7 @@ from ssm_models.discretize import GBT, check_discretization, discretize_dense, d
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INIT_NAMES, INITS, InitWithParameters, Mixed, check_init
 from ssm_models.inputs import C_INITS, check_b_init, check_c_init, initial_b
-from ssm_models.structures.copies import check_copies, check_sharing
+from ssm_models.structures.copies import check_copies, check_sharing, refuse_equal_copies
 from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal, far_from_normal
 from ssm_models.structures.starts import may_be_unstable
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
@@ -107,11 +107,8 @@ class Dense:
                 f"B_init={self.B_init!r} gives each mode of A a phase, but init='rand' has no modes to start with."
             )
         varied = self.init == "rand" or isinstance(self.init, Mixed) or self.B_init == "normal"
-        if self.n_ssm is not None and self.lr_A == 0 and self.lr_B == 0 and not varied:
-            raise ImpossibleError(
-                f"n_ssm={self.n_ssm} ties copies of (A, B), but init={self.init!r} starts all of them equal "
-                "and lr_A=0, lr_B=0 freeze them: the arm would equal the one with n_ssm=None."
-            )
+        frozen = self.lr_A == 0 and self.lr_B == 0
+        refuse_equal_copies(self.n_ssm, self.init, frozen=frozen, varied=varied)
 
     def _refuse_blow_up(self, law: str) -> None:
         if not may_be_unstable(self.discretization):

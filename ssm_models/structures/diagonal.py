@@ -29,7 +29,7 @@ from ssm_models.init import (
     initial_modes,
 )
 from ssm_models.inputs import C_INITS, check_b_init, check_c_init, initial_b
-from ssm_models.structures.copies import check_copies, check_sharing
+from ssm_models.structures.copies import check_copies, check_sharing, refuse_equal_copies
 from ssm_models.structures.siso import DiagonalSiso, Recurrence
 from ssm_models.structures.starts import (
     caveats_of_start,
@@ -147,11 +147,8 @@ class Diagonal:
                 "the arm would equal the one with init='lin'."
             )
         varied = differs_between_copies(self.init) or self.real_random or self.imag_random or self.B_init == "normal"
-        if self.n_ssm is not None and self.lr_A == 0 and self.lr_B == 0 and not varied:
-            raise ImpossibleError(
-                f"n_ssm={self.n_ssm} ties copies of (A, B), but init={self.init!r} starts all of them equal "
-                "and lr_A=0, lr_B=0 freeze them: the arm would equal the one with n_ssm=None."
-            )
+        frozen = self.lr_A == 0 and self.lr_B == 0
+        refuse_equal_copies(self.n_ssm, self.init, frozen=frozen, varied=varied)
         if not self.dt_tied and self.dt_min == self.dt_max and self.lr_dt == 0:
             raise ImpossibleError(
                 "dt_tied=False gives each mode a step of its own, but dt_min=dt_max starts them equal and lr_dt=0 "

@@ -25,7 +25,7 @@ from ssm_models.discretize import discretize_diagonal
 from ssm_models.hippo import HIPPO, normal_form
 from ssm_models.init import INIT_NAMES, INITS, InitWithParameters, Mixed
 from ssm_models.inputs import C_INITS, check_c_init
-from ssm_models.structures.copies import check_copies, check_sharing
+from ssm_models.structures.copies import check_copies, check_sharing, refuse_equal_copies
 from ssm_models.structures.dense_siso import DenseRecurrence, DenseSiso, block_diagonal, far_from_normal
 from ssm_models.structures.step_size import check_rate, check_step_size, draw_step_size, step_size
 from ssm_models.structures.structure import SEES_LATER, Spectrum, Stepper, draw_skip, generator, names_of_c
@@ -138,11 +138,8 @@ class DPLR:
                 "it would never be trained."
             )
         varied = self.init == "rand" or isinstance(self.init, Mixed)
-        if self.n_ssm is not None and self.lr_A == 0 and self.lr_B == 0 and not varied:
-            raise ImpossibleError(
-                f"n_ssm={self.n_ssm} ties copies of (A, B), but init={self.init!r} starts all of them equal "
-                "and lr_A=0, lr_B=0 freeze them: the arm would equal the one with n_ssm=None."
-            )
+        frozen = self.lr_A == 0 and self.lr_B == 0
+        refuse_equal_copies(self.n_ssm, self.init, frozen=frozen, varied=varied)
 
     def check(self, width: int) -> None:
         """Raise `ImpossibleError` unless the copies of (A, B) can be shared out evenly."""
